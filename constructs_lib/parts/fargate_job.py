@@ -1,0 +1,381 @@
+"""A Fargate task as the work of a state machine: launched, waited for, and launched again where that helps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from aws_cdk import ArnFormat, Duration, Reference, Stack, Token, Tokenization
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_stepfunctions as sfn
+from aws_cdk import aws_stepfunctions_tasks as tasks
+from constructs import Construct
+
+from .job import RESULT, BoundJob
+from .launch_loop import LaunchLoop
+from .retry import LaunchRetry, RetryPolicy
+from .validation import invalid, require_duration, require_whole_number
+
+DEFAULT_TIMEOUT = Duration.hours(1)
+DEFAULT_RETRY = LaunchRetry()
+
+# The longest that an execution, and so a task in it, may run:
+# https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+_LONGEST_RUN = Duration.days(365)
+
+
+class Capacity(Enum):
+    """Where Fargate takes the capacity for a task from."""
+
+    ON_DEMAND = "on demand"
+    """Capacity that is not taken back."""
+
+    SPOT_THEN_ON_DEMAND = "Spot, then on demand"
+    """Spot first; on demand as soon as there is no Spot capacity, or when the task was interrupted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FargateJob:
+    """Runs one Fargate task and waits for its end (``ecs:runTask.sync``).
+
+    A run that starts at once costs one state transition. Which failures are launched again, and how often, is
+    told by ``retry``; a container that is not essential never decides the outcome.
+
+    Args:
+        cluster: The cluster that the task runs in. It stays the caller's.
+        task_definition: What to run, pinned to the revision of the deployment that wrote the state machine.
+        container_overrides: Command, environment, CPU or memory of containers for this job. A value may come
+            from the execution's input: ``command=sfn.JsonPath.list_at("$.commands")``.
+        cpu: CPU units of the task instead of the task definition's, for example 1024.
+        memory_limit_mib: Memory of the task in MiB instead of the task definition's.
+        task_role: The role of the application instead of the task definition's.
+        subnets: Where the task's network interface is placed. Default: the private subnets with egress, or,
+            with ``assign_public_ip``, the public ones.
+        security_groups: Those of the network interface. Default: a new one that lets nothing in.
+        assign_public_ip: Gives the task a public address, which it needs in a public subnet to pull its image.
+        platform_version: Default ``LATEST``.
+        capacity: On demand (default), or Spot with on demand behind it.
+        propagated_tag_source: Where the task's tags come from. Default: the task definition.
+        timeout: How long one run may take; then the task is stopped. Default 1 hour.
+        heartbeat: The run fails when no heartbeat arrived for so long; shorter than ``timeout``. Default: none.
+        retry: A ``LaunchRetry``, with a budget for each kind of failure (default), or a ``RetryPolicy``, which
+            retries everything alike.
+
+    Raises:
+        ConfigurationError: from the construct that runs the job, with the argument, the rule and the remedy.
+    """
+
+    cluster: ecs.ICluster
+    task_definition: ecs.TaskDefinition
+    container_overrides: Sequence[tasks.ContainerOverride] = ()
+    cpu: int | None = None
+    memory_limit_mib: int | None = None
+    task_role: iam.IRole | None = None
+    subnets: ec2.SubnetSelection | None = None
+    security_groups: Sequence[ec2.ISecurityGroup] | None = None
+    assign_public_ip: bool = False
+    platform_version: ecs.FargatePlatformVersion = ecs.FargatePlatformVersion.LATEST
+    capacity: Capacity = Capacity.ON_DEMAND
+    propagated_tag_source: ecs.PropagatedTagSource = ecs.PropagatedTagSource.TASK_DEFINITION
+    timeout: Duration = DEFAULT_TIMEOUT
+    heartbeat: Duration | None = None
+    retry: LaunchRetry | RetryPolicy = DEFAULT_RETRY
+
+    def bind(self, scope: Construct, *, on_failure: sfn.IChainable) -> BoundJob:
+        """See `Job.bind`. Checks the arguments, makes the states, and a security group if none is given."""
+        self._check(scope)
+        subnet_ids = self._select_subnets(scope)
+        security_groups = self.security_groups
+        if security_groups is None:
+            security_groups = [
+                ec2.SecurityGroup(
+                    scope,
+                    "SecurityGroup",
+                    vpc=self.cluster.vpc,
+                    description=f"Fargate task of {scope.node.path}",
+                )
+            ]
+        network = {
+            "AwsvpcConfiguration": {
+                "Subnets": subnet_ids,
+                "SecurityGroups": [group.security_group_id for group in security_groups],
+                "AssignPublicIp": "ENABLED" if self.assign_public_ip else "DISABLED",
+            }
+        }
+        return BoundJob(
+            chain=self._states(scope, network, on_failure),
+            statements=self._statements(scope),
+            longest_run=self._longest_run(),
+            security_groups=security_groups,
+        )
+
+    def description(self) -> Mapping[str, Any]:
+        """See `Job.description`."""
+        return {
+            "kind": "fargate",
+            "cluster": self.cluster.cluster_name,
+            "containers": [
+                {"name": container.container_name, "essential": container.essential, **_log_stream(container)}
+                for container in self._containers
+            ],
+        }
+
+    def log_group_arns(self) -> Sequence[str]:
+        """See `Job.log_group_arns`."""
+        groups = (_log_stream(container).get("logGroup") for container in self._containers)
+        return [self._log_group_arn(group) for group in dict.fromkeys(groups) if group is not None]
+
+    def input_paths(self) -> Sequence[str]:
+        """See `Job.input_paths`."""
+        overrides = self._overrides()
+        paths = sfn.FieldUtils.find_referenced_paths(overrides) if overrides else []
+        return [path for path in paths if not path.startswith("$$")]
+
+    # --- states -----------------------------------------------------------------------------------------
+
+    def _states(self, scope: Construct, network: Mapping[str, Any], on_failure: sfn.IChainable) -> sfn.Chain:
+        on_demand = {"LaunchType": "FARGATE"}
+        spot = {"CapacityProviderStrategy": [{"CapacityProvider": "FARGATE_SPOT", "Weight": 1}]}
+        loop = LaunchLoop(
+            scope,
+            retry=self.retry if isinstance(self.retry, LaunchRetry) else LaunchRetry.never(),
+            essential=[c.container_name for c in self._containers if c.essential],
+            has_sidecar=any(not c.essential for c in self._containers),
+            on_failure=on_failure,
+        )
+        if self.capacity is Capacity.ON_DEMAND:
+            start = self._run_task(scope, "Run task", network, on_demand)
+            ends = loop.around(start)
+        else:
+            start = self._run_task(scope, "Run task", network, spot)
+            fallback = self._run_task(scope, "Run task on demand", network, on_demand)
+            ends = loop.around(start, fallback=fallback) + loop.around(fallback, suffix=" on demand")
+        return sfn.Chain.custom(start, ends, start)
+
+    def _run_task(
+        self, scope: Construct, name: str, network: Mapping[str, Any], where: Mapping[str, Any]
+    ) -> sfn.CustomState:
+        # Not CDK's EcsRunTask: it names the family, so that a deployment changes what running executions
+        # launch, and its role may pass any role to any service.
+        parameters = {
+            "Cluster": self.cluster.cluster_arn,
+            "TaskDefinition": self.task_definition.task_definition_arn,
+            **where,
+            "PlatformVersion": self.platform_version.value,
+            "NetworkConfiguration": network,
+            "EnableECSManagedTags": True,
+            "PropagateTags": self.propagated_tag_source.value,
+            **self._overrides(),
+        }
+        state = sfn.CustomState(
+            scope,
+            name,
+            state_json={
+                "Type": "Task",
+                "Resource": f"arn:{Stack.of(scope).partition}:states:::ecs:runTask.sync",
+                "Parameters": parameters,
+                "ResultPath": f"$.{RESULT}",
+                "TimeoutSeconds": int(self.timeout.to_seconds()),
+                **({"HeartbeatSeconds": int(self.heartbeat.to_seconds())} if self.heartbeat else {}),
+            },
+        )
+        if isinstance(self.retry, RetryPolicy):
+            self.retry.apply_to(state, errors=["States.ALL"])
+        return state
+
+    def _overrides(self) -> Mapping[str, Any]:
+        containers = [
+            _without_none(
+                Name=override.container_definition.container_name,
+                Command=override.command,
+                Environment=override.environment
+                and [{"Name": variable.name, "Value": variable.value} for variable in override.environment],
+                Cpu=override.cpu,
+                Memory=override.memory_limit,
+                MemoryReservation=override.memory_reservation,
+            )
+            for override in self.container_overrides
+        ]
+        overrides = _without_none(
+            ContainerOverrides=containers or None,
+            Cpu=None if self.cpu is None else str(self.cpu),
+            Memory=None if self.memory_limit_mib is None else str(self.memory_limit_mib),
+            TaskRoleArn=self.task_role and self.task_role.role_arn,
+        )
+        # Turns values that come from the input into the `Key.$` that ASL wants.
+        return {"Overrides": sfn.FieldUtils.render_object(overrides)} if overrides else {}
+
+    def _longest_run(self) -> Duration:
+        if isinstance(self.retry, RetryPolicy):
+            runs, pauses = 1 + self.retry.max_attempts, self.retry.longest_pause.to_seconds()
+        else:
+            runs = 1 + self.retry.application.max_attempts + self.retry.timed_out.max_attempts
+            pauses = self.retry.longest_pause.to_seconds()
+        if self.capacity is Capacity.SPOT_THEN_ON_DEMAND:
+            runs += 1
+        return Duration.seconds(int(runs * self.timeout.to_seconds() + pauses))
+
+    # --- permissions ------------------------------------------------------------------------------------
+
+    def _statements(self, scope: Construct) -> Sequence[iam.PolicyStatement]:
+        """https://docs.aws.amazon.com/step-functions/latest/dg/connect-ecs.html, narrowed to what this job uses."""
+        stack = Stack.of(scope)
+        in_this_cluster = {"ArnEquals": {"ecs:cluster": self.cluster.cluster_arn}}
+        tasks_of_account = stack.format_arn(service="ecs", resource="task", resource_name="*")
+        roles = [
+            self.task_role or self.task_definition.task_role,
+            self.task_definition.obtain_execution_role(),
+        ]
+        return [
+            iam.PolicyStatement(
+                actions=["ecs:RunTask"],
+                resources=[self.task_definition.task_definition_arn],
+                conditions=in_this_cluster,
+            ),
+            iam.PolicyStatement(
+                actions=["ecs:StopTask", "ecs:DescribeTasks"],
+                resources=[tasks_of_account],
+                conditions=in_this_cluster,
+            ),
+            iam.PolicyStatement(
+                # Needed for tags at launch since ECS authorizes tagging on its own:
+                # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/supported-iam-actions-tagging.html
+                actions=["ecs:TagResource"],
+                resources=[tasks_of_account],
+                conditions={"StringEquals": {"ecs:CreateAction": "RunTask"}},
+            ),
+            iam.PolicyStatement(
+                actions=["iam:PassRole"],
+                resources=[role.role_arn for role in roles],
+                conditions={"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}},
+            ),
+            iam.PolicyStatement(
+                # How Step Functions learns that the task stopped.
+                actions=["events:PutTargets", "events:PutRule", "events:DescribeRule"],
+                resources=[
+                    stack.format_arn(
+                        service="events",
+                        resource="rule",
+                        resource_name="StepFunctionsGetEventsForECSTaskRule",
+                    )
+                ],
+            ),
+        ]
+
+    def _log_group_arn(self, name: str) -> str:
+        token = Tokenization.reverse_string(name).first_token if Token.is_unresolved(name) else None
+        if isinstance(token, Reference) and isinstance(token.target, logs.CfnLogGroup):
+            return token.target.attr_arn
+        return Stack.of(self.task_definition).format_arn(
+            service="logs",
+            resource="log-group",
+            resource_name=f"{name}:*",
+            arn_format=ArnFormat.COLON_RESOURCE_NAME,
+        )
+
+    # --- checks -----------------------------------------------------------------------------------------
+
+    @property
+    def _containers(self) -> Sequence[ecs.ContainerDefinition]:
+        children = self.task_definition.node.children
+        return [child for child in children if isinstance(child, ecs.ContainerDefinition)]
+
+    def _check(self, scope: Construct) -> None:
+        require_duration(scope, "timeout", self.timeout, at_least=Duration.seconds(1), at_most=_LONGEST_RUN)
+        if self.heartbeat is not None:
+            require_duration(scope, "heartbeat", self.heartbeat, at_least=Duration.seconds(1))
+            if self.heartbeat.to_seconds() >= self.timeout.to_seconds():
+                raise invalid(
+                    scope,
+                    "heartbeat",
+                    f"must be shorter than timeout ({self.timeout.to_human_string()})",
+                    self.heartbeat,
+                    "Shorten heartbeat or lengthen timeout.",
+                )
+        if self.cpu is not None:
+            require_whole_number(scope, "cpu", self.cpu, at_least=256, at_most=32_768)
+        if self.memory_limit_mib is not None:
+            require_whole_number(scope, "memory_limit_mib", self.memory_limit_mib, at_least=512, at_most=249_856)
+        if not self.task_definition.is_fargate_compatible:
+            raise invalid(
+                scope,
+                "task_definition",
+                "must be compatible with Fargate",
+                self.task_definition.node.path,
+                "Use ecs.FargateTaskDefinition.",
+            )
+        if not self._containers:
+            raise invalid(
+                scope,
+                "task_definition",
+                "must have a container",
+                self.task_definition.node.path,
+                "Call task_definition.add_container(...) before you pass it.",
+            )
+        names = [container.container_name for container in self._containers]
+        for override in self.container_overrides:
+            if override.container_definition.container_name not in names:
+                raise invalid(
+                    scope,
+                    "container_overrides",
+                    f"must name a container of the task definition ({', '.join(names)})",
+                    override.container_definition.container_name,
+                    "Pass container_definition=task_definition.default_container.",
+                )
+
+    def _select_subnets(self, scope: Construct) -> Sequence[str]:
+        vpc = self.cluster.vpc
+        wanted = self.subnets or ec2.SubnetSelection(
+            subnet_type=ec2.SubnetType.PUBLIC if self.assign_public_ip else ec2.SubnetType.PRIVATE_WITH_EGRESS
+        )
+        try:
+            selected = vpc.select_subnets(
+                subnet_type=wanted.subnet_type,
+                subnets=wanted.subnets,
+                subnet_filters=wanted.subnet_filters,
+                subnet_group_name=wanted.subnet_group_name,
+                availability_zones=wanted.availability_zones,
+                one_per_az=wanted.one_per_az,
+            )
+        except RuntimeError as error:
+            # The kernel raises its errors as RuntimeError; here it can only mean that nothing fits.
+            raise self._no_subnet(scope, wanted, str(error).splitlines()[0]) from error
+        if not selected.subnet_ids:
+            raise self._no_subnet(scope, wanted, "the selection is empty")
+        if self.assign_public_ip and not selected.has_public and not selected.is_pending_lookup:
+            raise invalid(
+                scope,
+                "assign_public_ip",
+                "is of use in public subnets only: a private subnet does not route to a public address",
+                True,
+                "Leave assign_public_ip out, or pass subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PUBLIC).",
+            )
+        return selected.subnet_ids
+
+    def _no_subnet(self, scope: Construct, wanted: ec2.SubnetSelection, why: str) -> Exception:
+        return invalid(
+            scope,
+            "subnets",
+            f"must select subnets of the cluster's VPC ({why})",
+            wanted.subnet_type.name if wanted.subnet_type else wanted.subnet_group_name,
+            "Pass subnets=ec2.SubnetSelection(...) for subnets that the VPC has; for public subnets add "
+            "assign_public_ip=True.",
+        )
+
+
+def _log_stream(container: ecs.ContainerDefinition) -> Mapping[str, str]:
+    """Where the container's output goes, if it goes to CloudWatch Logs."""
+    driver = container.log_driver_config
+    if driver is None or driver.log_driver != "awslogs" or not driver.options:
+        return {}
+    return {
+        "logGroup": driver.options["awslogs-group"],
+        "logStreamPrefix": driver.options["awslogs-stream-prefix"],
+    }
+
+
+def _without_none(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

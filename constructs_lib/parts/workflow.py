@@ -1,0 +1,241 @@
+"""The one place that builds a state machine around a job."""
+
+from collections.abc import Mapping, Sequence
+
+from aws_cdk import Aws, Duration, Names, RemovalPolicy, Stack
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_events as events
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sqs as sqs
+from aws_cdk import aws_stepfunctions as sfn
+from constructs import Construct
+
+from .acknowledgements import acknowledge, as_in_findings
+from .alarms import alarm_on
+from .handlers import Handler, Message, task_state
+from .job import ERROR, TIME_FOR_HANDLERS, Job
+from .retry import RetryPolicy
+from .validation import invalid, require_duration
+
+# A handler that fails is called again for about a minute, then its message is kept.
+_HANDLER_RETRY = RetryPolicy(max_attempts=4)
+
+# Endings that the state machine itself cannot see.
+_UNSEEN_ERRORS = ("States.Runtime", "States.DataLimitExceeded")
+
+
+class Workflow(Construct):
+    """Runs a job, tells the handlers in order when it failed, and then fails with the job's own error.
+
+    job -> (on success) handlers -> SUCCEEDED
+        -> (on failure) handlers -> FAILED
+
+    Handlers are called one after the other; one that cannot be reached never keeps the next from being told,
+    and what it should have been told waits in the dead-letter queue. Endings that no Catch can see (execution
+    timeout, abort, runtime errors) are told to the same handlers by an EventBridge rule.
+
+    Creates the state machine with its role, a log group (``/aws/vendedlogs/states/…``, level ALL), X-Ray traces,
+    the rule, and alarms on failed, timed out, aborted and throttled executions.
+
+    Args:
+        scope: The parent.
+        id_: Unique within the scope.
+        job: What to run.
+        name: What people call this job; it heads every alert.
+        dead_letters: Keeps what could not be told.
+        on_failure: Who is told of a failure.
+        on_success: Who is told of a success.
+        state_machine_name: Default: a name that CloudFormation makes up.
+        timeout: When the execution is timed out. Default: what the job can take at most, and 15 minutes for the
+            handlers.
+        fail_execution: Whether an execution whose job failed ends FAILED (default) or, after the handlers,
+            SUCCEEDED.
+        log_execution_data: Whether inputs and outputs are logged. Default True.
+        log_retention: How long the log is kept. Default 3 months.
+        alarm_actions: What the alarms do. Default: nothing; they are still visible in the console.
+
+    Raises:
+        ConfigurationError: ``timeout`` is too short for what the job's retries can take.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        job: Job,
+        name: str,
+        dead_letters: sqs.IQueue,
+        on_failure: Sequence[Handler],
+        on_success: Sequence[Handler] = (),
+        state_machine_name: str | None = None,
+        timeout: Duration | None = None,
+        fail_execution: bool = True,
+        log_execution_data: bool = True,
+        log_retention: logs.RetentionDays = logs.RetentionDays.THREE_MONTHS,
+        alarm_actions: Sequence[cloudwatch.IAlarmAction] = (),
+    ) -> None:
+        super().__init__(scope, id_)
+        self._dead_letters = dead_letters
+        self._description = {"name": name, **job.description()}
+
+        failed = self._ending("Failed", fail_execution=fail_execution)
+        self.job = job.bind(self, on_failure=self._tell("Failure", on_failure, job, then=failed))
+        definition = self.job.chain
+        if on_success:
+            definition = definition.next(self._tell("Success", on_success, job, then=None))
+
+        self.log_group = self._make_log_group(log_retention)
+        self.state_machine = sfn.StateMachine(
+            self,
+            "Resource",
+            state_machine_name=state_machine_name,
+            definition_body=sfn.DefinitionBody.from_chainable(definition),
+            query_language=sfn.QueryLanguage.JSON_PATH,
+            timeout=self._timeout(timeout),
+            logs=sfn.LogOptions(
+                destination=self.log_group,
+                level=sfn.LogLevel.ALL,
+                include_execution_data=log_execution_data,
+            ),
+            tracing_enabled=True,
+        )
+        self._grant(on_failure, on_success)
+        self.unseen_endings = self._watch(on_failure)
+        self.alarms = self._make_alarms(name, alarm_actions)
+
+    # --- states -----------------------------------------------------------------------------------------
+
+    def _ending(self, state: str, *, fail_execution: bool) -> sfn.IChainable:
+        if not fail_execution:
+            return sfn.Succeed(self, f"{state}, and told")
+        return sfn.Fail(self, state, error_path=f"$.{ERROR}.Error", cause_path=f"$.{ERROR}.Cause")
+
+    def _tell(
+        self, occasion: str, handlers: Sequence[Handler], job: Job, *, then: sfn.IChainable | None
+    ) -> sfn.IChainable:
+        """The states that tell the handlers in order; what cannot be told is kept, and the next one is told."""
+        message = {
+            "Response.$": "$",
+            "Execution": {
+                "Execution.$": "$$.Execution",
+                "State.$": "$$.State",
+                "StateMachine.$": "$$.StateMachine",
+            },
+        }
+        following = then or sfn.Succeed(self, f"{occasion} told")
+        for number, handler in reversed(list(enumerate(handlers, start=1))):
+            place = Construct(self, f"{occasion}Handler{number}")
+            handler.attach(place, job)
+            which = f"{number} " if len(handlers) > 1 else ""
+            tell = handler.state(place, f"Tell {which}of the {occasion.lower()}", message, self._description)
+            keep = task_state(
+                place,
+                f"Keep what {which}was not told of the {occasion.lower()}",
+                "sqs:sendMessage",
+                {"QueueUrl": self._dead_letters.queue_url, "MessageBody": message},
+            )
+            for state, on_error in ((tell, keep), (keep, following)):
+                _HANDLER_RETRY.apply_to(state, errors=["States.ALL"])
+                state.add_catch(on_error, errors=["States.ALL"], result_path=sfn.JsonPath.DISCARD)
+                state.next(following)
+            following = tell
+        return following
+
+    def _timeout(self, given: Duration | None) -> Duration:
+        longest_run = self.job.longest_run
+        needed = longest_run.plus(TIME_FOR_HANDLERS)
+        if given is None:
+            return needed
+        require_duration(self, "execution_timeout", given, at_least=Duration.seconds(1))
+        if given.to_seconds() < longest_run.to_seconds():
+            raise invalid(
+                self,
+                "execution_timeout",
+                f"must not be shorter than the runs and pauses that retry allows ({longest_run.to_human_string()})",
+                given,
+                f"Pass {needed.to_human_string()} or more, or a smaller retry budget.",
+            )
+        return given
+
+    # --- around the state machine -----------------------------------------------------------------------
+
+    def _make_log_group(self, retention: logs.RetentionDays) -> logs.LogGroup:
+        # The prefix keeps the resource policy of vended logs below its size limit:
+        # https://docs.aws.amazon.com/step-functions/latest/dg/bp-cwl.html
+        unique = Names.unique_resource_name(self, max_length=80, separator="-")
+        return logs.LogGroup(
+            self,
+            "Log",
+            log_group_name=f"/aws/vendedlogs/states/{Aws.STACK_NAME}/{unique}",
+            retention=retention,
+            # Its name is fixed: kept, it would stand in the way of the next deployment of the same stack.
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+
+    def _grant(self, *handlers: Sequence[Handler]) -> None:
+        for statement in self.job.statements:
+            self.state_machine.add_to_role_policy(statement)
+        for handler in dict.fromkeys(handler for group in handlers for handler in group):
+            handler.grant(self.state_machine)
+        if any(handlers):
+            self._dead_letters.grant_send_messages(self.state_machine)
+        stack = Stack.of(self)
+        tasks_of_account = stack.format_arn(service="ecs", resource="task", resource_name="*")
+        acknowledge(
+            self.state_machine.role,
+            {
+                "AwsSolutions-IAM5[Resource::*]": "The log delivery and X-Ray actions of Step Functions "
+                "have no resource level.",
+                f"AwsSolutions-IAM5[Resource::{as_in_findings(stack, tasks_of_account)}]": "The id of a task "
+                "is not known before it runs; the condition allows tasks of this cluster, or at launch, only.",
+            },
+        )
+
+    def _watch(self, handlers: Sequence[Handler]) -> events.Rule | None:
+        """Tells the handlers of the endings that no Catch can see."""
+        if not handlers:
+            return None
+        message: Message = {
+            "Response": {"StatusChange": events.EventField.from_path("$.detail")},
+            "Execution": {
+                "Execution": {
+                    "Id": events.EventField.from_path("$.detail.executionArn"),
+                    "Name": events.EventField.from_path("$.detail.name"),
+                    "StartTime": events.EventField.from_path("$.detail.startDate"),
+                },
+                "StateMachine": {"Id": events.EventField.from_path("$.detail.stateMachineArn")},
+            },
+        }
+        return events.Rule(
+            self,
+            "UnseenEndings",
+            description="Endings of executions that the state machine itself cannot tell of.",
+            # https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html
+            event_pattern=events.EventPattern(
+                source=["aws.states"],
+                detail_type=["Step Functions Execution Status Change"],
+                detail={
+                    "stateMachineArn": [self.state_machine.state_machine_arn],
+                    "$or": [
+                        {"status": ["TIMED_OUT", "ABORTED"]},
+                        # Told twice is better than never: also when the event does not say what the error was.
+                        {"status": ["FAILED"], "error": [*_UNSEEN_ERRORS, {"exists": False}]},
+                    ],
+                },
+            ),
+            targets=[handler.rule_target(message, self._description, self._dead_letters) for handler in handlers],
+        )
+
+    def _make_alarms(self, name: str, actions: Sequence[cloudwatch.IAlarmAction]) -> Mapping[str, cloudwatch.Alarm]:
+        machine = self.state_machine
+        endings: dict[str, tuple[cloudwatch.Metric, str]] = {
+            "Failed": (machine.metric_failed(), "failed"),
+            "TimedOut": (machine.metric_timed_out(), "timed out"),
+            "Aborted": (machine.metric_aborted(), "was aborted"),
+            "Throttled": (machine.metric_throttled(), "was throttled by Step Functions"),
+        }
+        return {
+            id_: alarm_on(self, id_ + "Alarm", metric, description=f"{name}: an execution {what}.", actions=actions)
+            for id_, (metric, what) in endings.items()
+        }

@@ -1,0 +1,258 @@
+"""A Fargate task on a schedule: launched again where that helps, and told of where it does not."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aws_cdk import Duration, Token
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_events as events
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_scheduler as scheduler
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_stepfunctions as sfn
+from aws_cdk import aws_stepfunctions_tasks as tasks
+from constructs import Construct
+
+from .parts.alert_function import AlertFunction
+from .parts.dead_letters import DeadLetters
+from .parts.fargate_job import DEFAULT_RETRY, DEFAULT_TIMEOUT, Capacity, FargateJob
+from .parts.handlers import Handler, as_handlers
+from .parts.job import RESERVED_KEYS
+from .parts.missed_run_alarm import missed_run_alarm
+from .parts.retry import LaunchRetry, RetryPolicy
+from .parts.schedule_trigger import ScheduleLike, ScheduleTrigger
+from .parts.validation import invalid, require_duration, require_free_id, require_unreserved_keys
+from .parts.workflow import Workflow
+
+
+class ScheduledStepFunctionsFargateTask(Construct):
+    """Runs a Fargate task on a schedule, through Step Functions, so that it cannot fail in silence.
+
+    schedule -> state machine -> Fargate task, launched again where that helps -> SUCCEEDED
+                                 -> failure handlers (alert) -> FAILED
+
+    The cluster and the task definition stay the caller's. Creates the trigger, the state machine with its
+    role, log group and alarms, a dead-letter queue, and an `AlertFunction` unless other handlers are given.
+
+    Args:
+        scope: The parent.
+        id_: Unique within the scope.
+        schedule: An ``events.Schedule`` (becomes an EventBridge rule) or a ``scheduler.ScheduleExpression``
+            (becomes a schedule of EventBridge Scheduler, with a time zone).
+        cluster: The cluster that the task runs in.
+        task_definition: What to run, pinned to the revision of this deployment.
+        rule_name: The name of the rule or schedule; the state machine is then ``{rule_name}-state-machine``.
+            Default: names that CloudFormation makes up.
+        enabled: Whether the schedule is active. Default True.
+        time_window: Lets EventBridge Scheduler start the run at any time within a window.
+        input: The execution's input, for example ``{"commands": ["php", "artisan", "report"]}``. Default ``{}``.
+        container_overrides: Command, environment, CPU or memory of containers. A value may come from the input:
+            ``command=sfn.JsonPath.list_at("$.commands")``.
+        cpu: CPU units of the task instead of the task definition's.
+        memory_limit_mib: Memory of the task in MiB instead of the task definition's.
+        task_role: The role of the application instead of the task definition's.
+        subnets: Default: the private subnets with egress, or the public ones with ``assign_public_ip``.
+        security_groups: Default: a new one that lets nothing in.
+        assign_public_ip: Default False.
+        platform_version: Default ``LATEST``.
+        capacity: On demand (default), or Spot with on demand behind it.
+        propagated_tag_source: Where the task's tags come from. Default: the task definition.
+        timeout: How long one run of the task may take; then it is stopped. Default 1 hour.
+        heartbeat: See `FargateJob`. Default: none.
+        retry: Which failures are launched again, and how often. Default ``LaunchRetry()``.
+        execution_timeout: How long the whole execution may take, pauses included. Default: what ``timeout`` and
+            ``retry`` add up to, and 15 minutes for the handlers.
+        alert_lambda: A function to tell of a failure instead of the library's own. It gets
+            ``{"Response": <the input, with the error beside it>, "Execution": <the context object>}``.
+        failure_handlers: Who is told of a failure, in this order: functions, topics, `AlertFunction`. Default: a
+            new `AlertFunction`, or only ``alert_lambda`` where that is given.
+        success_handlers: Who is told of a success. Default: nobody.
+        fail_execution: Whether an execution whose task failed ends FAILED. Default True.
+        expected_every: An alarm rings when no run succeeded for so long; at most 7 days. Default: no such alarm.
+        retry_attempts: How often EventBridge tries to start a run, at most 185 (default).
+        max_event_age: How late a run may still be started, from 1 minute to 24 hours. Default 1 hour.
+        log_execution_data: Whether inputs and outputs are logged. Default True.
+        log_retention: How long the state machine's log is kept. Default 3 months.
+        alarm_actions: What the alarms do. Default: nothing; they are still visible in the console.
+
+    Raises:
+        ConfigurationError: an argument cannot work; the message says which, why, and what to write instead.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        schedule: ScheduleLike,
+        cluster: ecs.ICluster,
+        task_definition: ecs.TaskDefinition,
+        rule_name: str | None = None,
+        enabled: bool = True,
+        time_window: scheduler.TimeWindow | None = None,
+        input: Mapping[str, Any] | None = None,
+        container_overrides: Sequence[tasks.ContainerOverride] = (),
+        cpu: int | None = None,
+        memory_limit_mib: int | None = None,
+        task_role: iam.IRole | None = None,
+        subnets: ec2.SubnetSelection | None = None,
+        security_groups: Sequence[ec2.ISecurityGroup] | None = None,
+        assign_public_ip: bool = False,
+        platform_version: ecs.FargatePlatformVersion = ecs.FargatePlatformVersion.LATEST,
+        capacity: Capacity = Capacity.ON_DEMAND,
+        propagated_tag_source: ecs.PropagatedTagSource = ecs.PropagatedTagSource.TASK_DEFINITION,
+        timeout: Duration = DEFAULT_TIMEOUT,
+        heartbeat: Duration | None = None,
+        retry: LaunchRetry | RetryPolicy | None = None,
+        execution_timeout: Duration | None = None,
+        alert_lambda: lambda_.IFunction | None = None,
+        failure_handlers: Sequence[lambda_.IFunction | sns.ITopic | Handler] | None = None,
+        success_handlers: Sequence[lambda_.IFunction | sns.ITopic | Handler] = (),
+        fail_execution: bool = True,
+        expected_every: Duration | None = None,
+        retry_attempts: int = 185,
+        max_event_age: Duration = Duration.hours(1),
+        log_execution_data: bool = True,
+        log_retention: logs.RetentionDays = logs.RetentionDays.THREE_MONTHS,
+        alarm_actions: Sequence[cloudwatch.IAlarmAction] = (),
+    ) -> None:
+        require_free_id(scope, id_)
+        super().__init__(scope, id_)
+        job = FargateJob(
+            cluster=cluster,
+            task_definition=task_definition,
+            container_overrides=container_overrides,
+            cpu=cpu,
+            memory_limit_mib=memory_limit_mib,
+            task_role=task_role,
+            subnets=subnets,
+            security_groups=security_groups,
+            assign_public_ip=assign_public_ip,
+            platform_version=platform_version,
+            capacity=capacity,
+            propagated_tag_source=propagated_tag_source,
+            timeout=timeout,
+            heartbeat=heartbeat,
+            retry=retry or DEFAULT_RETRY,
+        )
+        run_input = dict(input or {})
+        self._check_name(rule_name)
+        self._check_input(run_input, job)
+        self._check_retry(retry, timeout, execution_timeout)
+
+        self.dead_letters = DeadLetters(self, "DeadLetters", alarm_actions=alarm_actions)
+        self.alert: AlertFunction | None = None
+        if alert_lambda is None and failure_handlers is None:
+            self.alert = AlertFunction(self, "Alert", alarm_actions=alarm_actions, log_retention=log_retention)
+            failure_handlers = [self.alert]
+        told = [*([alert_lambda] if alert_lambda else []), *(failure_handlers or [])]
+
+        self.workflow = Workflow(
+            self,
+            "Workflow",
+            job=job,
+            name=rule_name or self.node.path,
+            dead_letters=self.dead_letters.queue,
+            on_failure=as_handlers(self, "failure_handlers", told),
+            on_success=as_handlers(self, "success_handlers", success_handlers),
+            state_machine_name=f"{rule_name}-state-machine" if rule_name else None,
+            timeout=execution_timeout,
+            fail_execution=fail_execution,
+            log_execution_data=log_execution_data,
+            log_retention=log_retention,
+            alarm_actions=alarm_actions,
+        )
+        self.trigger = ScheduleTrigger(
+            self,
+            "Trigger",
+            schedule=schedule,
+            state_machine=self.state_machine,
+            input=run_input,
+            dead_letters=self.dead_letters.queue,
+            name=rule_name,
+            enabled=enabled,
+            time_window=time_window,
+            retry_attempts=retry_attempts,
+            max_event_age=max_event_age,
+        )
+        self.missed_run_alarm = expected_every and missed_run_alarm(
+            self, self.state_machine, expected_every=expected_every, actions=alarm_actions
+        )
+
+    @property
+    def state_machine(self) -> sfn.StateMachine:
+        """The state machine that runs the task."""
+        return self.workflow.state_machine
+
+    @property
+    def rule(self) -> events.Rule | None:
+        """The rule that starts it, if ``schedule`` is an ``events.Schedule``."""
+        return self.trigger.rule
+
+    @property
+    def schedule(self) -> scheduler.Schedule | None:
+        """The schedule that starts it, if ``schedule`` is a ``scheduler.ScheduleExpression``."""
+        return self.trigger.schedule
+
+    @property
+    def alarms(self) -> Sequence[cloudwatch.Alarm]:
+        """All alarms of this construct."""
+        of_alert = [self.alert.alarm, self.alert.dead_letters.alarm] if self.alert else []
+        missed = [self.missed_run_alarm] if self.missed_run_alarm else []
+        return [*self.workflow.alarms.values(), self.dead_letters.alarm, *of_alert, *missed]
+
+    @property
+    def security_groups(self) -> Sequence[ec2.ISecurityGroup]:
+        """The security groups of the task."""
+        return self.workflow.job.security_groups
+
+    def _check_name(self, rule_name: str | None) -> None:
+        # The state machine's name is the longer one, and may have 80 characters:
+        # https://docs.aws.amazon.com/step-functions/latest/apireference/API_CreateStateMachine.html
+        if rule_name is None or Token.is_unresolved(rule_name):
+            return
+        longest = 80 - len("-state-machine")
+        if not re.fullmatch(rf"[A-Za-z0-9_-]{{1,{longest}}}", rule_name):
+            raise invalid(
+                self,
+                "rule_name",
+                f"must have 1 to {longest} letters, digits, - or _",
+                rule_name,
+                "Shorten it, or leave it out.",
+            )
+
+    def _check_input(self, run_input: Mapping[str, Any], job: FargateJob) -> None:
+        require_unreserved_keys(self, "input", run_input, RESERVED_KEYS)
+        for path in job.input_paths():
+            value: Any = run_input
+            for key in re.findall(r"[^.$\[\]]+", path):
+                if not isinstance(value, Mapping) or key not in value:
+                    raise invalid(
+                        self,
+                        "input",
+                        f"must have {path}, which container_overrides takes from it",
+                        dict(run_input),
+                        f"Add it to input, for example input={{{key!r}: […]}}.",
+                    )
+                value = value[key]
+
+    def _check_retry(
+        self, retry: LaunchRetry | RetryPolicy | None, timeout: Duration, execution_timeout: Duration | None
+    ) -> None:
+        """Guards against a unit mistaken: to wait longer for a start than the run may take is said explicitly."""
+        require_duration(self, "timeout", timeout, at_least=Duration.seconds(1))
+        if retry is None or execution_timeout is not None:
+            return
+        if retry.longest_pause.to_seconds() > timeout.to_seconds():
+            raise invalid(
+                self,
+                "retry",
+                f"must not wait longer than timeout ({timeout.to_human_string()}) unless execution_timeout is given",
+                retry.longest_pause,
+                "Shorten the retry budget, or pass execution_timeout=Duration.… for the whole execution.",
+            )

@@ -1,0 +1,1 @@
+"""Example stacks that deploy. They use only the public API of the library."""

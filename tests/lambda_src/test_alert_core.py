@@ -1,0 +1,349 @@
+"""What the alert says, without AWS."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alert.core import Alert, Kind, alert_from, classify
+from tests.lambda_src.alert_cases import (
+    CASES,
+    LONG_ENVIRONMENT,
+    TASK_ARN,
+    TASK_ID,
+    Case,
+    container,
+    not_placed,
+    stopped_task,
+)
+
+EXECUTION = "arn:aws:states:eu-central-1:111122223333:execution:NightlyReport:2026-03-01"
+LOGGED = {"logGroup": "/jobs/nightly", "logStreamPrefix": "report"}
+SNS_LIMIT = 256 * 1024
+
+
+def job(**app: Any) -> dict[str, Any]:
+    return {
+        "name": "NightlyReport",
+        "kind": "fargate",
+        "cluster": "jobs",
+        "containers": [{"name": "app", "essential": True, **app}, {"name": "proxy", "essential": False, **LOGGED}],
+    }
+
+
+def failed(error: str, cause: str, **more: Any) -> dict[str, Any]:
+    """The event of a Catch: the state's input with the error beside it, and the context object."""
+    input_ = {"day": "2026-03-01"}
+    return {
+        "Response": {**input_, "error": {"Error": error, "Cause": cause}, **more},
+        "Execution": {
+            "Execution": {
+                "Id": EXECUTION,
+                "Input": input_,
+                "Name": "2026-03-01",
+                "StartTime": "2026-03-01T02:00:00.123Z",
+            },
+            "State": {"EnteredTime": "2026-03-01T02:07:30Z", "Name": "Alert"},
+            "StateMachine": {"Id": "arn:aws:states:…:NightlyReport", "Name": "NightlyReport"},
+        },
+        "Job": job(**LOGGED),
+    }
+
+
+def ended(status: str, **detail: Any) -> dict[str, Any]:
+    """The event of the rule: "Step Functions Execution Status Change"."""
+    change = {
+        "executionArn": EXECUTION,
+        "stateMachineArn": "arn:aws:states:eu-central-1:111122223333:stateMachine:NightlyReport",
+        "name": "2026-03-01",
+        "status": status,
+        "startDate": 1_772_330_400_000,
+        "stopDate": 1_772_330_850_000,
+        "input": '{"day":"2026-03-01"}',
+        "error": None,
+        "cause": None,
+        **detail,
+    }
+    return {
+        "Response": {"StatusChange": change},
+        "Execution": {
+            "Execution": {"Id": EXECUTION, "Name": "2026-03-01", "StartTime": 1_772_330_400_000},
+            "StateMachine": {"Id": change["stateMachineArn"]},
+        },
+        "Job": job(**LOGGED),
+    }
+
+
+APP_FAILED = failed("States.TaskFailed", stopped_task(container(exit_code=3)))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_known_failure_gets_its_name(case: Case) -> None:
+    failure = classify(case.error, case.cause, case.essential)
+
+    assert (failure.kind, failure.exit_code, failure.container) == (case.kind, case.exit_code, case.container)
+    assert (failure.task_arn, failure.started) == (case.task_arn, case.started)
+    assert case.says in failure.summary
+    assert "\n" not in failure.summary
+
+
+def test_the_table_has_every_kind_of_failure_and_no_name_twice() -> None:
+    assert {case.kind for case in CASES} == set(Kind) - {Kind.ABORTED, Kind.SUCCEEDED}
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.retried not in (None, "spot")], ids=lambda c: c.name)
+def test_what_is_launched_again_never_ran(case: Case) -> None:
+    assert classify(case.error, case.cause, case.essential).started is not True
+
+
+def test_a_cause_cut_anywhere_never_turns_into_success_or_another_exit_code() -> None:
+    cause = stopped_task(container(exit_code=137), container("proxy", exit_code=0), environment={"A": 'say "{"'})
+
+    found = {classify("States.TaskFailed", cause[:length], ("app",)) for length in range(len(cause))}
+
+    assert {failure.kind for failure in found} == {Kind.UNKNOWN, Kind.APPLICATION}
+    assert {failure.exit_code for failure in found} == {None, 137}
+    assert {failure.task_arn for failure in found} == {None, TASK_ARN}
+
+
+def test_without_a_list_of_essential_containers_all_of_them_decide() -> None:
+    cause = stopped_task(container(exit_code=0), container("proxy", exit_code=9))
+
+    assert classify("States.TaskFailed", cause, ()).exit_code == 9
+
+
+def test_the_message_says_what_a_person_needs_to_act() -> None:
+    alert = alert_from(APP_FAILED).with_log(["reading\n", "no such table: orders\n"])
+
+    assert alert.text.splitlines() == [
+        "NightlyReport failed: application",
+        "Container 'app' ended with exit code 3.",
+        "",
+        "Tried:     1 launch",
+        "Started:   2026-03-01 02:00:00 UTC",
+        "Ended:     2026-03-01 02:07:30 UTC",
+        "Container: app",
+        "Exit code: 3",
+        f"Task:      {TASK_ARN}",
+        "Execution: https://eu-central-1.console.aws.amazon.com/states/home?region=eu-central-1"
+        f"#/v2/executions/details/{EXECUTION}",
+        "Log:       https://eu-central-1.console.aws.amazon.com/cloudwatch/home?region=eu-central-1"
+        "#logsV2:log-groups/log-group/$252Fjobs$252Fnightly/log-events/report$252Fapp$252F" + TASK_ID,
+        "",
+        "Last log lines:",
+        "reading",
+        "no such table: orders",
+        "",
+        "Input of the execution:",
+        '{"day": "2026-03-01"}',
+    ]
+    assert alert.subject == "NightlyReport failed: application, exit code 3"
+
+
+def test_the_alert_is_json_with_its_message() -> None:
+    alert = alert_from(APP_FAILED)
+
+    record = json.loads(json.dumps(alert.to_dict()))
+
+    assert record["kind"] == "application"
+    assert record["exit_code"] == 3
+    assert record["log_stream"] == {"group": "/jobs/nightly", "stream": f"report/app/{TASK_ID}"}
+    assert (record["subject"], record["text"]) == (alert.subject, alert.text)
+
+
+def test_refused_launches_are_counted_and_named() -> None:
+    launch = {"throttled": 1, "noCapacity": 2, "neverStarted": 0, "pause": 7}
+
+    alert = alert_from(failed("AmazonECS.Unknown", not_placed("Capacity is unavailable"), launch=launch))
+
+    assert alert.launches == 4
+    assert "Tried:     4 launches: 1 throttled, 2 refused for lack of capacity\n" in alert.text
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (failed("AmazonECS.Unknown", not_placed("RESOURCE:ENI")), "The work never started, so there is no log."),
+        (failed("States.Timeout", ""), "AWS does not say which task it was, so its log is not known."),
+        ({**APP_FAILED, "Job": job()}, "Container 'app' has no awslogs configuration."),
+        ({**APP_FAILED, "Job": {}}, "It is not known which container's log to show."),
+    ],
+)
+def test_where_there_is_no_log_the_message_says_why(event: object, why: str) -> None:
+    alert = alert_from(event)
+
+    assert alert.log_stream is None
+    assert f"Last log lines:\n{why}\n" in alert.text
+
+
+def test_an_interrupted_task_shows_the_log_of_its_essential_container() -> None:
+    alert = alert_from(failed("States.TaskFailed", stopped_task(container(), stop_code="SpotInterruption")))
+
+    assert alert.log_stream is not None
+    assert alert.log_stream.stream == f"report/app/{TASK_ID}"
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "console"),
+    [
+        ("aws", "eu-central-1", "https://eu-central-1.console.aws.amazon.com/states/"),
+        ("aws-cn", "cn-north-1", "https://cn-north-1.console.amazonaws.cn/states/"),
+        ("aws-us-gov", "us-gov-west-1", "https://us-gov-west-1.console.amazonaws-us-gov.com/states/"),
+    ],
+)
+def test_links_lead_to_the_console_of_the_partition(partition: str, region: str, console: str) -> None:
+    arn = f"arn:{partition}:states:{region}:111122223333:execution:NightlyReport:x"
+
+    link = alert_from(ended("TIMED_OUT") | {"Execution": {"Execution": {"Id": arn}}}).execution_link
+
+    assert link is not None
+    assert link.startswith(console)
+
+
+def test_a_partition_without_a_known_console_shows_the_arn() -> None:
+    arn = "arn:aws-iso:states:us-iso-east-1:111122223333:execution:NightlyReport:x"
+
+    alert = alert_from(ended("TIMED_OUT") | {"Execution": {"Execution": {"Id": arn}}})
+
+    assert alert.execution_link is None
+    assert f"Execution: {arn}\n" in alert.text
+
+
+@pytest.mark.parametrize(
+    ("status", "detail", "kind"),
+    [
+        ("TIMED_OUT", {}, Kind.TIMED_OUT),
+        ("ABORTED", {}, Kind.ABORTED),
+        ("SUCCEEDED", {}, Kind.SUCCEEDED),
+        ("FAILED", {"error": "States.Runtime", "cause": "The JSONPath '$.a' …"}, Kind.CONFIGURATION),
+        ("FAILED", {"error": "States.DataLimitExceeded"}, Kind.CONFIGURATION),
+        ("FAILED", {}, Kind.UNKNOWN),
+    ],
+)
+def test_an_ending_that_no_state_catches_is_told_as_well(status: str, detail: dict[str, str], kind: Kind) -> None:
+    alert = alert_from(ended(status, **detail))
+
+    assert alert.kind is kind
+    assert alert.launches is None
+    assert (alert.started_at, alert.ended_at) == ("2026-03-01 02:00:00 UTC", "2026-03-01 02:07:30 UTC")
+    assert alert.input == '{"day":"2026-03-01"}'
+
+
+def test_who_aborts_can_say_why() -> None:
+    alert = alert_from(ended("ABORTED", error="Maintenance", cause="back at noon"))
+
+    assert alert.summary == "Somebody stopped the execution: Maintenance: back at noon."
+
+
+def test_a_success_is_told_as_one() -> None:
+    event = failed("", "")
+    event["Response"] = {"day": "2026-03-01", "result": json.loads(stopped_task(container(exit_code=0)))}
+
+    alert = alert_from(event)
+
+    assert (alert.kind, alert.exit_code) == (Kind.SUCCEEDED, 0)
+    assert alert.subject == "NightlyReport succeeded, exit code 0"
+    assert alert.log_stream is not None
+
+
+def test_nothing_that_a_container_was_given_is_told() -> None:
+    secrets = {"TOKEN": "s3cret"}
+    causes = [
+        stopped_task(container(exit_code=3), environment=secrets),
+        stopped_task(container(exit_code=3), environment=secrets, cut_after="s3cr"),
+        stopped_task(environment=secrets, cut_after="s3cr"),
+        "the state was entered with the input '" + stopped_task(environment=secrets),
+    ]
+    for error in ("States.TaskFailed", "States.Runtime", "ECS.ClientException", "Lambda.Unknown", "Mine", ""):
+        for cause in causes:
+            assert "s3cr" not in json.dumps(alert_from(failed(error, cause)).to_dict())
+
+
+@pytest.mark.parametrize("name", ["NightlyReport" * 20, "Täglicher\nBericht \x07", "レポート", " \n", ""])
+@pytest.mark.parametrize("kind_of_failure", CASES[:1] + CASES[20:21], ids=lambda case: case.name)
+def test_the_subject_is_one_that_sns_takes(name: str, kind_of_failure: Case) -> None:
+    event = failed(kind_of_failure.error, kind_of_failure.cause) | {"Job": {"name": name}}
+
+    subject = alert_from(event).subject
+
+    assert 0 < len(subject) < 100
+    assert subject.isascii()
+    assert subject.isprintable()
+    assert "never started" in subject
+
+
+def test_whatever_is_long_is_shortened() -> None:
+    # A clef is four bytes for SNS, and twelve where JSON is plain ASCII.
+    event = failed("𝄞" * 50_000, "𝄞" * 50_000, **LONG_ENVIRONMENT)
+    event["Execution"]["Execution"] |= {"Id": EXECUTION + "𝄞" * 50_000, "Input": "𝄞" * 200_000}
+    event["Job"] = job(name="𝄞" * 50_000)
+
+    alert = alert_from(event).with_log(["𝄞" * 50_000, "the end"])
+
+    assert alert.text.count("the end") == 1
+    assert len(alert.text.encode()) < SNS_LIMIT
+    assert len(json.dumps(alert.to_dict())) < SNS_LIMIT
+
+
+def test_characters_that_no_message_may_have_are_replaced() -> None:
+    alert = alert_from(failed("Mine", "half a pair \ud83d")).with_log(["\x1b[31mred\x1b[0m\x00"])
+
+    assert "half a pair \N{REPLACEMENT CHARACTER}" in alert.text
+    assert "\N{REPLACEMENT CHARACTER}[31mred" in alert.text
+    assert alert.text.encode()
+
+
+def test_an_empty_log_is_called_empty() -> None:
+    assert alert_from(APP_FAILED).with_log([]).log_text == "The log is empty."
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def odd(*keys: str, known: dict[str, st.SearchStrategy[Any]] | None = None) -> st.SearchStrategy[Any]:
+    """An object with some of our keys, and anything in them."""
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(keys, JSON) | (known or {})) | JSON
+
+
+EVENTS = odd(
+    known={
+        "Response": odd(
+            "launch",
+            "result",
+            known={
+                "error": odd("Error", "Cause"),
+                "result": odd("StopCode", "TaskArn", known={"Containers": st.lists(odd("Name", "ExitCode"))}),
+                "StatusChange": odd("status", "error", "cause", "startDate", "stopDate", "input"),
+            },
+        ),
+        "Execution": odd(known={"Execution": odd("Id", "StartTime", "Input"), "State": odd("EnteredTime")}),
+        "Job": odd("name", known={"containers": st.lists(odd("name", "essential", "logGroup"), max_size=2)}),
+    }
+)
+
+
+@given(event=EVENTS)
+@settings(max_examples=150, deadline=None)
+def test_no_event_is_too_odd_for_an_alert(event: object) -> None:
+    alert = alert_from(event)
+
+    assert isinstance(alert, Alert)
+    assert json.dumps(alert.to_dict())
+    assert alert.text.encode()
+
+
+@given(error=st.sampled_from(sorted({case.error for case in CASES})), cause=st.text() | JSON.map(json.dumps))
+@settings(max_examples=150, deadline=None)
+def test_no_cause_is_too_odd_for_a_name(error: str, cause: str) -> None:
+    assert classify(error, cause, ("app",)).summary
+
+
+def test_json_as_deep_as_it_gets_is_not_read() -> None:
+    assert classify("States.TaskFailed", '{"a":' * 10_000, ()).kind is Kind.UNKNOWN
