@@ -1,7 +1,7 @@
 """AWS CDK constructs for batch work that must not fail in silence."""
 
 from .parts.alert_function import AlertFunction
-from .parts.fargate_job import Capacity, FargateJob
+from .parts.fargate_job import Capacity
 from .parts.retry import NO_RETRY, RETRY_LIKE_THE_ORIGINAL, LaunchRetry, RetryPolicy
 from .parts.validation import ConfigurationError
 from .scheduled_step_functions_fargate_task import ScheduledStepFunctionsFargateTask
@@ -12,7 +12,6 @@ __all__ = [
     "AlertFunction",
     "Capacity",
     "ConfigurationError",
-    "FargateJob",
     "LaunchRetry",
     "RetryPolicy",
     "ScheduledStepFunctionsFargateTask",

@@ -63,7 +63,7 @@ class ScheduledStepFunctionsFargateTask(Construct):
         capacity: On demand (default), or Spot with on demand behind it.
         propagated_tag_source: Where the task's tags come from. Default: the task definition.
         timeout: How long one run of the task may take; then it is stopped. Default 1 hour.
-        heartbeat: See `FargateJob`. Default: none.
+        heartbeat: The run fails when no heartbeat arrived for so long; shorter than ``timeout``. Default: none.
         retry: Which failures are launched again, and how often. Default ``LaunchRetry()``.
         execution_timeout: How long the whole execution may take, pauses included. Default: what ``timeout`` and
             ``retry`` add up to, and 15 minutes for the handlers.
@@ -143,7 +143,7 @@ class ScheduledStepFunctionsFargateTask(Construct):
         run_input = dict(input or {})
         self._check_name(rule_name)
         self._check_input(run_input, job)
-        self._check_retry(retry, timeout, execution_timeout)
+        self._check_time(job, execution_timeout)
 
         self.dead_letters = DeadLetters(self, "DeadLetters", alarm_actions=alarm_actions)
         self.alert: AlertFunction | None = None
@@ -241,18 +241,37 @@ class ScheduledStepFunctionsFargateTask(Construct):
                     )
                 value = value[key]
 
-    def _check_retry(
-        self, retry: LaunchRetry | RetryPolicy | None, timeout: Duration, execution_timeout: Duration | None
-    ) -> None:
-        """Guards against a unit mistaken: to wait longer for a start than the run may take is said explicitly."""
-        require_duration(self, "timeout", timeout, at_least=Duration.seconds(1))
-        if retry is None or execution_timeout is not None:
+    def _check_time(self, job: FargateJob, execution_timeout: Duration | None) -> None:
+        """What is waited for a start, and what a run may take, must fit into the time that there is."""
+        require_duration(self, "timeout", job.timeout, at_least=Duration.seconds(1))
+        if execution_timeout is None:
+            self._check_budgets(job)
             return
-        if retry.longest_pause.to_seconds() > timeout.to_seconds():
+        require_duration(self, "execution_timeout", execution_timeout, at_least=Duration.seconds(1))
+        needed = job.timeout.plus(job.retry.longest_pause)
+        if execution_timeout.to_seconds() < needed.to_seconds():
             raise invalid(
                 self,
-                "retry",
-                f"must not wait longer than timeout ({timeout.to_human_string()}) unless execution_timeout is given",
-                retry.longest_pause,
-                "Shorten the retry budget, or pass execution_timeout=Duration.… for the whole execution.",
+                "execution_timeout",
+                f"must not be shorter than timeout and the pauses of retry together ({needed.to_human_string()})",
+                execution_timeout,
+                "Lengthen it, or shorten timeout or the retry budget.",
             )
+
+    def _check_budgets(self, job: FargateJob) -> None:
+        # Hours for minutes is soon written. Who means to wait longer for a start than the run may take says how
+        # long the whole may take.
+        if isinstance(job.retry, RetryPolicy):
+            budgets = {"retry": job.retry}
+        else:
+            ours = DEFAULT_RETRY.budgets
+            budgets = {f"retry.{name}": own for name, own in job.retry.budgets.items() if own != ours[name]}
+        for name, policy in budgets.items():
+            if policy.longest_pause.to_seconds() > job.timeout.to_seconds():
+                raise invalid(
+                    self,
+                    name,
+                    f"must not wait longer than timeout ({job.timeout.to_human_string()}) in all",
+                    policy.longest_pause,
+                    "Shorten it, or pass execution_timeout=Duration.… for the whole execution.",
+                )

@@ -210,13 +210,13 @@ class FargateJob:
 
     def _longest_run(self) -> Duration:
         if isinstance(self.retry, RetryPolicy):
-            runs, pauses = 1 + self.retry.max_attempts, self.retry.longest_pause.to_seconds()
+            relaunches = self.retry.max_attempts
         else:
-            runs = 1 + self.retry.application.max_attempts + self.retry.timed_out.max_attempts
-            pauses = self.retry.longest_pause.to_seconds()
-        if self.capacity is Capacity.SPOT_THEN_ON_DEMAND:
-            runs += 1
-        return Duration.seconds(int(runs * self.timeout.to_seconds() + pauses))
+            # Refused launches take no time; these three may each take all of it.
+            running = (self.retry.never_started, self.retry.application, self.retry.timed_out)
+            relaunches = sum(policy.max_attempts for policy in running)
+        runs = 1 + relaunches + (self.capacity is Capacity.SPOT_THEN_ON_DEMAND)
+        return Duration.seconds(int(runs * self.timeout.to_seconds() + self.retry.longest_pause.to_seconds()))
 
     # --- permissions ------------------------------------------------------------------------------------
 

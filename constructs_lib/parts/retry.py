@@ -1,6 +1,6 @@
 """How often, and after what pause, something is tried again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate, repeat
 
@@ -157,9 +157,11 @@ class LaunchRetry:
         return cls(throttled=NO_RETRY, no_capacity=NO_RETRY, never_started=NO_RETRY)
 
     @property
+    def budgets(self) -> Mapping[str, RetryPolicy]:
+        """The policy for each kind of failure, by the name of its argument."""
+        return {budget.name: getattr(self, budget.name) for budget in fields(self)}
+
+    @property
     def longest_pause(self) -> Duration:
         """What the pauses of all budgets together take at the most."""
-        return Duration.seconds(sum(int(policy.longest_pause.to_seconds()) for policy in self._budgets()))
-
-    def _budgets(self) -> tuple[RetryPolicy, ...]:
-        return tuple(getattr(self, budget.name) for budget in fields(self))
+        return Duration.seconds(sum(int(policy.longest_pause.to_seconds()) for policy in self.budgets.values()))

@@ -15,7 +15,6 @@ from .alarms import alarm_on
 from .handlers import Handler, Message, task_state
 from .job import ERROR, TIME_FOR_HANDLERS, Job
 from .retry import RetryPolicy
-from .validation import invalid, require_duration
 
 # A handler that fails is called again for about a minute, then its message is kept.
 _HANDLER_RETRY = RetryPolicy(max_attempts=4)
@@ -53,9 +52,6 @@ class Workflow(Construct):
         log_execution_data: Whether inputs and outputs are logged. Default True.
         log_retention: How long the log is kept. Default 3 months.
         alarm_actions: What the alarms do. Default: nothing; they are still visible in the console.
-
-    Raises:
-        ConfigurationError: ``timeout`` is too short for what the job's retries can take.
     """
 
     def __init__(
@@ -92,7 +88,7 @@ class Workflow(Construct):
             state_machine_name=state_machine_name,
             definition_body=sfn.DefinitionBody.from_chainable(definition),
             query_language=sfn.QueryLanguage.JSON_PATH,
-            timeout=self._timeout(timeout),
+            timeout=timeout or self.job.longest_run.plus(TIME_FOR_HANDLERS),
             logs=sfn.LogOptions(
                 destination=self.log_group,
                 level=sfn.LogLevel.ALL,
@@ -141,22 +137,6 @@ class Workflow(Construct):
                 state.next(following)
             following = tell
         return following
-
-    def _timeout(self, given: Duration | None) -> Duration:
-        longest_run = self.job.longest_run
-        needed = longest_run.plus(TIME_FOR_HANDLERS)
-        if given is None:
-            return needed
-        require_duration(self, "execution_timeout", given, at_least=Duration.seconds(1))
-        if given.to_seconds() < longest_run.to_seconds():
-            raise invalid(
-                self,
-                "execution_timeout",
-                f"must not be shorter than the runs and pauses that retry allows ({longest_run.to_human_string()})",
-                given,
-                f"Pass {needed.to_human_string()} or more, or a smaller retry budget.",
-            )
-        return given
 
     # --- around the state machine -----------------------------------------------------------------------
 
