@@ -22,6 +22,9 @@ from .validation import invalid, require_duration, require_whole_number
 DEFAULT_TIMEOUT = Duration.hours(1)
 DEFAULT_RETRY = LaunchRetry()
 
+TASK_TOKEN = "TASK_TOKEN"
+"""The environment variable with the token that a container sends heartbeats with."""
+
 # The longest that an execution, and so a task in it, may run:
 # https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 _LONGEST_RUN = Duration.days(365)
@@ -60,7 +63,10 @@ class FargateJob:
         capacity: On demand (default), or Spot with on demand behind it.
         propagated_tag_source: Where the task's tags come from. Default: the task definition.
         timeout: How long one run may take; then the task is stopped. Default 1 hour.
-        heartbeat: The run fails when no heartbeat arrived for so long; shorter than ``timeout``. Default: none.
+        heartbeat: The run fails when no heartbeat arrived for so long; shorter than ``timeout``. The essential
+            containers then find the token for ``SendTaskHeartbeat`` in the environment variable ``TASK_TOKEN``;
+            allow it with ``state_machine.grant_task_response(task_role)``. Default: none.
+            https://docs.aws.amazon.com/step-functions/latest/apireference/API_SendTaskHeartbeat.html
         retry: A ``LaunchRetry``, with a budget for each kind of failure (default), or a ``RetryPolicy``, which
             retries everything alike.
 
@@ -142,7 +148,7 @@ class FargateJob:
         loop = LaunchLoop(
             scope,
             retry=self.retry if isinstance(self.retry, LaunchRetry) else LaunchRetry.never(),
-            essential=[c.container_name for c in self._containers if c.essential],
+            essential=self._essential,
             has_sidecar=any(not c.essential for c in self._containers),
             on_failure=on_failure,
         )
@@ -187,8 +193,8 @@ class FargateJob:
         return state
 
     def _overrides(self) -> Mapping[str, Any]:
-        containers = [
-            _without_none(
+        containers = {
+            override.container_definition.container_name: _without_none(
                 Name=override.container_definition.container_name,
                 Command=override.command,
                 Environment=override.environment
@@ -198,9 +204,14 @@ class FargateJob:
                 MemoryReservation=override.memory_reservation,
             )
             for override in self.container_overrides
-        ]
+        }
+        if self.heartbeat is not None:
+            for name in self._essential:
+                container = containers.setdefault(name, {"Name": name})
+                token = {"Name": TASK_TOKEN, "Value": sfn.JsonPath.task_token}
+                container["Environment"] = [*container.get("Environment", []), token]
         overrides = _without_none(
-            ContainerOverrides=containers or None,
+            ContainerOverrides=list(containers.values()) or None,
             Cpu=None if self.cpu is None else str(self.cpu),
             Memory=None if self.memory_limit_mib is None else str(self.memory_limit_mib),
             TaskRoleArn=self.task_role and self.task_role.role_arn,
@@ -282,6 +293,10 @@ class FargateJob:
     def _containers(self) -> Sequence[ecs.ContainerDefinition]:
         children = self.task_definition.node.children
         return [child for child in children if isinstance(child, ecs.ContainerDefinition)]
+
+    @property
+    def _essential(self) -> Sequence[str]:
+        return [container.container_name for container in self._containers if container.essential]
 
     def _check(self, scope: Construct) -> None:
         require_duration(scope, "timeout", self.timeout, at_least=Duration.seconds(1), at_most=_LONGEST_RUN)

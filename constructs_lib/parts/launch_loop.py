@@ -183,6 +183,7 @@ class LaunchLoop:
                 result=sfn.Result.from_string("AWS gave no cause."),
                 result_path=_CAUSE,
             ).next(why),
+            comment="no cause",
         )
         why.when(
             sfn.Condition.is_not_present(f"$.{LAUNCH}"),
@@ -192,9 +193,10 @@ class LaunchLoop:
                 result=sfn.Result.from_object({kind.counter: 0 for kind, _ in self._kinds} | {"pause": 0}),
                 result_path=f"$.{LAUNCH}",
             ).next(why),
+            comment="first failure",
         )
         if fallback is not None:
-            why.when(_or(_INTERRUPTED, _NO_CAPACITY), fallback)
+            why.when(_or(_INTERRUPTED, _NO_CAPACITY), fallback, comment="no Spot capacity")
         if self._has_sidecar:
             ends.append(self._sidecar(why, suffix))
         wait = sfn.Wait(
@@ -205,7 +207,8 @@ class LaunchLoop:
         for kind, policy in self._kinds:
             if fallback is None or kind.counter != "noCapacity":
                 within_budget = sfn.Condition.number_less_than(f"$.{LAUNCH}.{kind.counter}", policy.max_attempts)
-                why.when(_and(kind.condition, within_budget), self._count(kind, policy, suffix).next(wait))
+                count = self._count(kind, policy, suffix).next(wait)
+                why.when(_and(kind.condition, within_budget), count, comment=f"{kind.state.lower()}, budget left")
         why.otherwise(self._on_failure)
         return ends
 
@@ -242,6 +245,7 @@ class LaunchLoop:
                 parameters={"task.$": f"States.StringToJson({_CAUSE})"},
                 result_path=_STOPPED,
             ).next(why),
+            comment="a container exited",
         )
         succeeded = sfn.Pass(
             self._scope,
@@ -249,7 +253,11 @@ class LaunchLoop:
             input_path=f"{_STOPPED}.task",
             result_path=f"$.{RESULT}",
         )
-        why.when(_and(sfn.Condition.is_present(_STOPPED), self._essential_succeeded()), succeeded)
+        why.when(
+            _and(sfn.Condition.is_present(_STOPPED), self._essential_succeeded()),
+            succeeded,
+            comment="essential containers exited 0",
+        )
         return succeeded
 
     def _essential_succeeded(self) -> sfn.Condition:
