@@ -1,8 +1,6 @@
 """What all tests share: Node for the kernel, the flags of cdk.json, and readable templates."""
 
-import json
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,9 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.json import JSONSnapshotExtension
 
+from tests.templates import FLAGS, readable
+
 pytest_plugins = ["embedded_aws.pytest_plugin"]
-
-REPOSITORY = Path(__file__).parent.parent
-FLAGS: dict[str, Any] = json.loads((REPOSITORY / "cdk.json").read_text())["context"]
-
-_HASH = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 @pytest.fixture
@@ -52,29 +47,3 @@ def matches_snapshot(snapshot: SnapshotAssertion) -> Callable[[dict[str, Any]], 
         assert readable(template) == recorded
 
     return check
-
-
-def readable(template: dict[str, Any]) -> Any:
-    """The template without what the CDK itself adds, without hashes, with state machines as objects."""
-    kept = {key: value for key, value in template.items() if key not in ("Rules", "Metadata")}
-    kept["Parameters"] = {k: v for k, v in kept.get("Parameters", {}).items() if k != "BootstrapVersion"}
-    return json.loads(_HASH.sub("<ASSET_HASH>", json.dumps(_with_open_definitions(kept))))
-
-
-def _with_open_definitions(value: Any) -> Any:
-    if isinstance(value, dict):
-        if set(value) == {"Fn::Join"} and value["Fn::Join"][0] == "":
-            text = "".join(part if isinstance(part, str) else _stand_in(part) for part in value["Fn::Join"][1])
-            return json.loads(text) if text.startswith('{"StartAt"') else value
-        return {key: _with_open_definitions(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_with_open_definitions(inner) for inner in value]
-    return value
-
-
-def _stand_in(reference: dict[str, Any]) -> str:
-    if "Ref" in reference:
-        return f"${{{reference['Ref']}}}"
-    if "Fn::GetAtt" in reference:
-        return f"${{{'.'.join(reference['Fn::GetAtt'])}}}"
-    return json.dumps(reference, sort_keys=True).replace('"', "'")

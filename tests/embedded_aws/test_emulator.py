@@ -1,0 +1,237 @@
+"""What `EmbeddedAws` promises apart from the corrections."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from embedded_aws import EmbeddedAws
+from embedded_aws.containers import DockerContainers
+from tests.embedded_aws.machines import (
+    ending,
+    make_function,
+    make_task,
+    run,
+    run_task,
+    start,
+    stopped_task,
+    task,
+)
+
+
+def test_environment_holds_this_account_only(aws: EmbeddedAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "production")
+    monkeypatch.setenv("https_proxy", "http://proxy")
+    monkeypatch.setenv("KEPT", "1")
+
+    environment = aws.environment
+
+    assert environment["KEPT"] == "1"
+    assert {name for name in environment if name.upper().startswith(("AWS_", "HTTPS_PROXY"))} == {
+        "AWS_ENDPOINT_URL",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+    }
+
+
+@pytest.mark.parametrize(("answers", "chosen"), [(True, "container"), (False, "process")])
+def test_auto_takes_containers_where_an_engine_answers(
+    monkeypatch: pytest.MonkeyPatch, answers: bool, chosen: str
+) -> None:
+    monkeypatch.setattr(DockerContainers, "answers", lambda: answers)
+
+    assert EmbeddedAws(tasks="auto").tasks == chosen
+
+
+def test_clients_are_in_this_account(aws: EmbeddedAws) -> None:
+    assert aws.client("sts").get_caller_identity()["Account"] == aws.account
+    assert aws.client("sqs").meta.region_name == aws.region
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads /proc")
+def test_only_loopback_is_listened_on(aws: EmbeddedAws) -> None:
+    assert aws._server is not None
+    links = [str(link.readlink()) for link in Path(f"/proc/{aws._server.pid}/fd").iterdir()]
+    sockets = {link[8:-1] for link in links if link.startswith("socket:[")}
+    listening = [
+        fields[1]
+        for table in ("tcp", "tcp6")
+        for fields in (line.split() for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:])
+        if fields[3] == "0A" and fields[9] in sockets
+    ]
+    port = int(aws.endpoint.rsplit(":", 1)[1])
+    assert listening == [f"0100007F:{port:04X}"]  # 127.0.0.1, in the byte order of the kernel.
+
+
+def test_instances_know_nothing_of_each_other(aws: EmbeddedAws, stock: EmbeddedAws) -> None:
+    aws.client("sqs").create_queue(QueueName="mine")
+
+    assert aws.endpoint != stock.endpoint
+    assert aws.log.parent != stock.log.parent
+    assert not stock.client("sqs").list_queues(QueueNamePrefix="mine").get("QueueUrls")
+
+
+def test_the_server_ends_with_everything_it_started() -> None:
+    with EmbeddedAws() as own:
+        start(own, {"Run": run_task(make_task(own, {"command": ["sleep", "123"]}))})
+        run(own, {"Call": task("lambda:invoke", {"FunctionName": make_function(own, "return 1")})})
+        assert own._server is not None
+        session = own._server.pid
+        directory = own.log.parent
+        assert len(processes_of(session)) >= 3
+
+    assert processes_of(session) == []
+    assert not directory.exists()
+
+
+def test_the_server_ends_when_its_parent_is_killed() -> None:
+    program = (
+        "import time\n"
+        "from embedded_aws import EmbeddedAws\n"
+        "with EmbeddedAws() as aws:\n"
+        "    print(aws._server.pid, aws.log.parent, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    ) as parent:
+        assert parent.stdout is not None
+        session = int(parent.stdout.readline().split()[0])
+        parent.send_signal(signal.SIGKILL)
+
+    deadline = time.monotonic() + 10
+    while processes_of(session) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes_of(session) == []
+
+
+def processes_of(session: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getsid(int(entry.name)) == session and "State:\tZ" not in (entry / "status").read_text():
+                found.append(int(entry.name))
+        except (OSError, ProcessLookupError):
+            continue
+    return found
+
+
+def test_reset_forgets_and_stops() -> None:
+    with EmbeddedAws(stop_timeout=1.0) as own:
+        family = make_task(own, {"command": ["sleep", "123"]})
+        execution = start(own, {"Run": run_task(family)})
+        stopped_task(own, family, within=0.5)
+        assert own.launches(family)
+
+        own.reset()
+
+        assert own.launches(family) == []
+        assert own.client("stepfunctions").list_state_machines()["stateMachines"] == []
+        with pytest.raises(ClientError, match="ExecutionDoesNotExist"):
+            ending(own, execution)
+        assert own._server is not None
+        deadline = time.monotonic() + 4
+        while len(processes_of(own._server.pid)) > 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert processes_of(own._server.pid) == [own._server.pid]
+
+
+def test_roles_of_functions_are_enforced_on_request() -> None:
+    with EmbeddedAws(enforce_iam=True) as own:
+        iam = own.client("iam")
+        trust = (
+            '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", '
+            '"Principal": {"Service": "lambda.amazonaws.com"}}]}'
+        )
+        role = iam.create_role(RoleName="powerless", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+        name = make_function(own, "return boto3.client('sqs').list_queues()", role=role)
+
+        denied = json.load(own.client("lambda").invoke(FunctionName=name)["Payload"])
+
+        assert denied["errorType"] == "ClientError"
+        assert "AccessDenied" in denied["errorMessage"]
+
+
+def test_functions_for_node_find_the_modules_of_this_repository(aws: EmbeddedAws) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("index.js", "exports.handle = async () => typeof require('@aws-sdk/client-s3').S3Client")
+    aws.client("lambda").create_function(
+        FunctionName="node",
+        Runtime="nodejs22.x",
+        Handler="index.handle",
+        Role="arn:aws:iam::000000000000:role/any",
+        Code={"ZipFile": archive.getvalue()},
+    )
+
+    assert (
+        run(aws, {"Call": task("lambda:invoke", {"FunctionName": "node"}, OutputPath="$.Payload")}).output == "function"
+    )
+
+
+def test_functions_beyond_the_limit_wait_their_turn() -> None:
+    from embedded_aws.corrections.lambda_functions import _Gate
+
+    gate, order, release = _Gate(1), [], Event()
+
+    def pass_through(name: str) -> None:
+        with gate.passed():
+            order.append(name)
+            release.wait()
+
+    threads = [Thread(target=pass_through, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.02)
+    assert order == ["a"]
+    release.set()
+    for thread in threads:
+        thread.join()
+    assert order == ["a", "b", "c"]
+
+
+def test_a_retry_with_full_jitter_waits_a_part_of_its_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ministack.services import stepfunctions as sfn
+
+    from embedded_aws.corrections.step_functions_errors import a_retry_waits_as_it_says
+
+    pauses: list[float] = []
+    monkeypatch.setattr(sfn, "_scaled_sleep", pauses.append)
+    retrier = {"IntervalSeconds": 10, "BackoffRate": 2.0, "MaxDelaySeconds": 15, "JitterStrategy": "FULL"}
+
+    def stock(*_: Any) -> tuple[Any, int]:
+        return retrier, 0
+
+    for _ in range(100):
+        a_retry_waits_as_it_says(stock, [retrier], "any", {0: 1})
+
+    assert 0 <= min(pauses) < 5
+    assert 10 < max(pauses) <= 15
+
+
+def test_rules_are_looked_at_every_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ministack.services import eventbridge
+
+    from embedded_aws.corrections.eventbridge import rules_are_looked_at_every_second
+
+    monkeypatch.setattr(eventbridge, "_SCHEDULER_TICK_INTERVAL", 10)
+    started: list[float] = []
+
+    rules_are_looked_at_every_second(lambda: started.append(eventbridge._SCHEDULER_TICK_INTERVAL))
+
+    assert started == [1.0]
