@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from alert.core import Alert, LogStream, alert_from
+from alert.message import Alert, LogStream, alert_from
 
 LOG_LINES = 20
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alert.core import Kind
+from alert.failure import Kind
 
 Budget = Literal["throttled", "noCapacity", "neverStarted", "spot"]
 

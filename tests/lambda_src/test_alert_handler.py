@@ -8,9 +8,9 @@ from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
 
 from alert import handler
-from alert.core import alert_from
+from alert.message import alert_from
 from tests.lambda_src.alert_cases import TASK_ID, container, not_placed, stopped_task
-from tests.lambda_src.test_alert_core import APP_FAILED, SNS_LIMIT, ended, failed
+from tests.lambda_src.alert_events import APP_FAILED, SNS_LIMIT, ended, failed
 
 TOPIC = "arn:aws:sns:eu-central-1:111122223333:alerts"
 

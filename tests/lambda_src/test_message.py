@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alert.core import Alert, Kind, alert_from, classify
+from alert.failure import Kind
+from alert.message import Alert, alert_from
 from tests.lambda_src.alert_cases import (
     CASES,
     LONG_ENVIRONMENT,
@@ -18,101 +19,7 @@ from tests.lambda_src.alert_cases import (
     not_placed,
     stopped_task,
 )
-
-EXECUTION = "arn:aws:states:eu-central-1:111122223333:execution:NightlyReport:2026-03-01"
-LOGGED = {"logGroup": "/jobs/nightly", "logStreamPrefix": "report"}
-SNS_LIMIT = 256 * 1024
-
-
-def job(**app: Any) -> dict[str, Any]:
-    return {
-        "name": "NightlyReport",
-        "kind": "fargate",
-        "cluster": "jobs",
-        "containers": [{"name": "app", "essential": True, **app}, {"name": "proxy", "essential": False, **LOGGED}],
-    }
-
-
-def failed(error: str, cause: str, **more: Any) -> dict[str, Any]:
-    """The event of a Catch: the state's input with the error beside it, and the context object."""
-    input_ = {"day": "2026-03-01"}
-    return {
-        "Response": {**input_, "error": {"Error": error, "Cause": cause}, **more},
-        "Execution": {
-            "Execution": {
-                "Id": EXECUTION,
-                "Input": input_,
-                "Name": "2026-03-01",
-                "StartTime": "2026-03-01T02:00:00.123Z",
-            },
-            "State": {"EnteredTime": "2026-03-01T02:07:30Z", "Name": "Alert"},
-            "StateMachine": {"Id": "arn:aws:states:…:NightlyReport", "Name": "NightlyReport"},
-        },
-        "Job": job(**LOGGED),
-    }
-
-
-def ended(status: str, **detail: Any) -> dict[str, Any]:
-    """The event of the rule: "Step Functions Execution Status Change"."""
-    change = {
-        "executionArn": EXECUTION,
-        "stateMachineArn": "arn:aws:states:eu-central-1:111122223333:stateMachine:NightlyReport",
-        "name": "2026-03-01",
-        "status": status,
-        "startDate": 1_772_330_400_000,
-        "stopDate": 1_772_330_850_000,
-        "input": '{"day":"2026-03-01"}',
-        "error": None,
-        "cause": None,
-        **detail,
-    }
-    return {
-        "Response": {"StatusChange": change},
-        "Execution": {
-            "Execution": {"Id": EXECUTION, "Name": "2026-03-01", "StartTime": 1_772_330_400_000},
-            "StateMachine": {"Id": change["stateMachineArn"]},
-        },
-        "Job": job(**LOGGED),
-    }
-
-
-APP_FAILED = failed("States.TaskFailed", stopped_task(container(exit_code=3)))
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_every_known_failure_gets_its_name(case: Case) -> None:
-    failure = classify(case.error, case.cause, case.essential)
-
-    assert (failure.kind, failure.exit_code, failure.container) == (case.kind, case.exit_code, case.container)
-    assert (failure.task_arn, failure.started) == (case.task_arn, case.started)
-    assert case.says in failure.summary
-    assert "\n" not in failure.summary
-
-
-def test_the_table_has_every_kind_of_failure_and_no_name_twice() -> None:
-    assert {case.kind for case in CASES} == set(Kind) - {Kind.ABORTED, Kind.SUCCEEDED}
-    assert len({case.name for case in CASES}) == len(CASES)
-
-
-@pytest.mark.parametrize("case", [case for case in CASES if case.retried not in (None, "spot")], ids=lambda c: c.name)
-def test_what_is_launched_again_never_ran(case: Case) -> None:
-    assert classify(case.error, case.cause, case.essential).started is not True
-
-
-def test_a_cause_cut_anywhere_never_turns_into_success_or_another_exit_code() -> None:
-    cause = stopped_task(container(exit_code=137), container("proxy", exit_code=0), environment={"A": 'say "{"'})
-
-    found = {classify("States.TaskFailed", cause[:length], ("app",)) for length in range(len(cause))}
-
-    assert {failure.kind for failure in found} == {Kind.UNKNOWN, Kind.APPLICATION}
-    assert {failure.exit_code for failure in found} == {None, 137}
-    assert {failure.task_arn for failure in found} == {None, TASK_ARN}
-
-
-def test_without_a_list_of_essential_containers_all_of_them_decide() -> None:
-    cause = stopped_task(container(exit_code=0), container("proxy", exit_code=9))
-
-    assert classify("States.TaskFailed", cause, ()).exit_code == 9
+from tests.lambda_src.alert_events import APP_FAILED, EXECUTION, JSON, SNS_LIMIT, ended, failed, job
 
 
 def test_the_message_says_what_a_person_needs_to_act() -> None:
@@ -300,13 +207,6 @@ def test_an_empty_log_is_called_empty() -> None:
     assert alert_from(APP_FAILED).with_log([]).log_text == "The log is empty."
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-
-
 def odd(*keys: str, known: dict[str, st.SearchStrategy[Any]] | None = None) -> st.SearchStrategy[Any]:
     """An object with some of our keys, and anything in them."""
     return st.fixed_dictionaries({}, optional=dict.fromkeys(keys, JSON) | (known or {})) | JSON
@@ -337,13 +237,3 @@ def test_no_event_is_too_odd_for_an_alert(event: object) -> None:
     assert isinstance(alert, Alert)
     assert json.dumps(alert.to_dict())
     assert alert.text.encode()
-
-
-@given(error=st.sampled_from(sorted({case.error for case in CASES})), cause=st.text() | JSON.map(json.dumps))
-@settings(max_examples=150, deadline=None)
-def test_no_cause_is_too_odd_for_a_name(error: str, cause: str) -> None:
-    assert classify(error, cause, ("app",)).summary
-
-
-def test_json_as_deep_as_it_gets_is_not_read() -> None:
-    assert classify("States.TaskFailed", '{"a":' * 10_000, ()).kind is Kind.UNKNOWN
