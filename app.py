@@ -1,6 +1,7 @@
 """The example app: composes the stacks and has cdk-nag check them.
 
-Context (``cdk deploy -c schedule="rate(1 hour)"``): ``schedule``, ``timeout_seconds`` and ``folder`` of the example.
+Context (``cdk deploy -c schedule="rate(1 hour)"``): ``schedule``, ``timeout_seconds``, ``folder`` and
+``image`` of the example.
 """
 
 import json
@@ -32,6 +33,7 @@ ScheduledExample(
     schedule=context("schedule", "cron(0 3 * * ? *)"),
     timeout=Duration.seconds(int(context("timeout_seconds", "900"))),
     folder=context("folder", "/usr/local/lib/python3.13"),
+    image=context("image", "public.ecr.aws/docker/library/python:3.13-alpine"),
 )
 Validations.of(app).add_plugins(AwsSolutionsChecks(app))
 app.synth()

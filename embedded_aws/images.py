@@ -37,9 +37,11 @@ def _root_file_system(files: Mapping[str, Path]) -> bytes:
     shell = Path(os.path.realpath(shutil.which("sh") or "/bin/sh"))
     extensions = sorted(library.glob("lib-dynload/*.so"))
     archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:
+    with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(interpreter, str(interpreter))
-        tar.add(library, str(library), filter=_without_extras)
+        for path in sorted(library.rglob("*")):
+            if path.is_file() and not _LEFT_OUT.intersection(path.relative_to(library).parts):
+                tar.add(os.path.realpath(path), str(path))
         tar.add(shell, "bin/sh")
         for shared in _shared_libraries(interpreter, shell, *extensions):
             tar.add(os.path.realpath(shared), str(shared))
@@ -48,12 +50,8 @@ def _root_file_system(files: Mapping[str, Path]) -> bytes:
         for folder in ("tmp", "etc", "root"):
             tar.addfile(_folder(folder))
         for target, source in files.items():
-            tar.add(source, target, filter=_without_extras)
+            tar.add(source, target)
     return archive.getvalue()
-
-
-def _without_extras(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return None if _LEFT_OUT.intersection(Path(entry.name).parts) else entry
 
 
 def _shared_libraries(*programs: Path) -> list[Path]:

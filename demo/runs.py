@@ -1,0 +1,134 @@
+"""Executions of a state machine: started, waited for, and read from their history."""
+
+import json
+import re
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from embedded_aws import EmbeddedAws
+
+_POLL = 0.2  # seconds
+_OURS = "demo-"
+_NEVER_STARTED = '"StopCode":"TaskFailedToStart"'
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stretch of an execution that is worth drawing. Times are in seconds since the execution's start."""
+
+    kind: Literal["task", "refused", "pause", "told"]
+    """`"task"` if a container ran, `"refused"` if the launch came to nothing."""
+    start: float
+    end: float
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution that has ended."""
+
+    arn: str
+    label: str
+    status: str
+    error: str
+    input: str
+    output: Mapping[str, Any]
+    seconds: float
+    steps: Sequence[Step]
+    visits: Mapping[str, int]
+    """How often each state was entered."""
+
+
+class StateMachine:
+    """A deployed state machine."""
+
+    def __init__(self, aws: EmbeddedAws, arn: str) -> None:
+        self._states: Any = aws.client("stepfunctions")
+        self.arn = arn
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """What is deployed, as ASL."""
+        definition = self._states.describe_state_machine(stateMachineArn=self.arn)["definition"]
+        return dict(json.loads(definition))
+
+    def start(self, label: str, input: Mapping[str, Any]) -> str:
+        """Starts an execution and returns its ARN."""
+        name = f"{_OURS}{re.sub(r'[^A-Za-z0-9]+', '-', label)}-{uuid.uuid4().hex[:8]}"
+        answer = self._states.start_execution(stateMachineArn=self.arn, name=name, input=json.dumps(input))
+        return str(answer["executionArn"])
+
+    def executions(self) -> list[str]:
+        """The ARNs of all executions, newest first."""
+        answer = self._states.list_executions(stateMachineArn=self.arn, maxResults=100)
+        return [str(each["executionArn"]) for each in answer["executions"]]
+
+    def finish(self, arn: str, label: str, *, within: float = 90) -> Run:
+        """Waits for the end of an execution.
+
+        Raises:
+            TimeoutError: it did not end `within` so many seconds.
+        """
+        deadline = time.monotonic() + within
+        while (execution := self._states.describe_execution(executionArn=arn))["status"] == "RUNNING":
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the execution still ran after {within:.0f} s")
+            time.sleep(_POLL)
+        pages = self._states.get_paginator("get_execution_history").paginate(executionArn=arn)
+        events = [event for page in pages for event in page["events"]]
+        return Run(
+            arn=arn,
+            label=label,
+            status=execution["status"],
+            error=execution.get("error", "none"),
+            input=execution.get("input", "{}"),
+            output=json.loads(execution.get("output") or "{}"),
+            seconds=(events[-1]["timestamp"] - events[0]["timestamp"]).total_seconds(),
+            steps=steps(events),
+            visits=visits(events),
+        )
+
+
+def is_ours(execution: str) -> bool:
+    """Whether the demo started this execution, or something else did. Takes an ARN."""
+    return execution.rsplit(":", 1)[-1].startswith(_OURS)
+
+
+def visits(events: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:
+    """How often each state was entered."""
+    return Counter(event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event)
+
+
+def steps(events: Sequence[Mapping[str, Any]]) -> list[Step]:
+    """The launches, pauses and calls of handlers in a history, in the order in which they ended."""
+    found = []
+    entered, resource, submitted, failure = 0.0, "", False, ""
+    for event in events:
+        at = (event["timestamp"] - events[0]["timestamp"]).total_seconds()
+        match event["type"]:
+            case "TaskStateEntered" | "WaitStateEntered":
+                entered, resource, submitted, failure = at, "", False, ""
+            case "TaskScheduled":
+                resource = event["taskScheduledEventDetails"]["resourceType"]
+            case "TaskSubmitted":
+                submitted = True
+            case "TaskFailed":
+                details = event["taskFailedEventDetails"]
+                failure = details.get("error", "failed")
+                submitted = submitted and _NEVER_STARTED not in details.get("cause", "")
+            case "TaskTimedOut":
+                failure = event["taskTimedOutEventDetails"].get("error", "States.Timeout")
+            case "WaitStateExited":
+                found.append(Step("pause", entered, at, True, "pause"))
+            case "TaskStateExited" if resource == "ecs" and (submitted or not failure):
+                found.append(Step("task", entered, at, not failure, failure or "exit code 0"))
+            case "TaskStateExited" if resource == "ecs":
+                found.append(Step("refused", entered, at, False, failure))
+            case "TaskStateExited":
+                found.append(Step("told", entered, at, not failure, event["stateExitedEventDetails"]["name"]))
+    return found

@@ -1,0 +1,11 @@
+"""What the demo plays, by part. A part is a function that makes its scenarios for what is deployed."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from demo.play import Scenario
+from demo.scenarios import scheduled
+from demo.stage import Stage
+
+PARTS: Mapping[str, Callable[[Stage], Sequence[Scenario]]] = {
+    "scheduled": scheduled.scenarios,
+}

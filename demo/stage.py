@@ -1,0 +1,24 @@
+"""What the scenarios find when they begin."""
+
+from dataclasses import dataclass
+
+from demo.material import Material
+from demo.stack import DeployedStack
+from embedded_aws import EmbeddedAws
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An account with everything deployed, and the files to work on.
+
+    Attributes:
+        timeout_seconds: How long a task of the deployed examples may run.
+    """
+
+    aws: EmbeddedAws
+    material: Material
+    timeout_seconds: int
+
+    def stack(self, name: str) -> DeployedStack:
+        """A stack by its name."""
+        return DeployedStack(self.aws, name)

@@ -1,0 +1,84 @@
+"""What is read out of an execution's history."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from demo.runs import Step, is_ours, steps, visits
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def event(at: float, type_: str, **details: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"timestamp": START + timedelta(seconds=at), "type": type_, **details}
+
+
+def entered(at: float, name: str, type_: str = "Task") -> Mapping[str, Any]:
+    return event(at, f"{type_}StateEntered", stateEnteredEventDetails={"name": name})
+
+
+def exited(at: float, name: str, type_: str = "Task") -> Mapping[str, Any]:
+    return event(at, f"{type_}StateExited", stateExitedEventDetails={"name": name})
+
+
+def scheduled(at: float, resource_type: str) -> Mapping[str, Any]:
+    return event(at, "TaskScheduled", taskScheduledEventDetails={"resourceType": resource_type})
+
+
+def failed(at: float, error: str, cause: str = "") -> Mapping[str, Any]:
+    return event(at, "TaskFailed", taskFailedEventDetails={"error": error, "cause": cause})
+
+
+def test_a_refused_launch_a_pause_a_task_and_an_alert() -> None:
+    history = [
+        event(0, "ExecutionStarted"),
+        entered(0.1, "Run task"),
+        scheduled(0.1, "ecs"),
+        failed(0.2, "AmazonECS.Unknown"),
+        exited(0.2, "Run task"),
+        entered(0.2, "Wait", "Wait"),
+        exited(1.2, "Wait", "Wait"),
+        entered(1.2, "Run task"),
+        scheduled(1.2, "ecs"),
+        event(1.3, "TaskSubmitted"),
+        event(4.0, "TaskTimedOut", taskTimedOutEventDetails={"error": "States.Timeout"}),
+        exited(4.0, "Run task"),
+        entered(4.0, "Tell"),
+        scheduled(4.0, "lambda"),
+        event(4.5, "TaskSucceeded"),
+        exited(4.5, "Tell"),
+    ]
+    assert steps(history) == [
+        Step("refused", 0.1, 0.2, False, "AmazonECS.Unknown"),
+        Step("pause", 0.2, 1.2, True, "pause"),
+        Step("task", 1.2, 4.0, False, "States.Timeout"),
+        Step("told", 4.0, 4.5, True, "Tell"),
+    ]
+    assert visits(history) == {"Run task": 2, "Wait": 1, "Tell": 1}
+
+
+def test_a_task_that_ended_well() -> None:
+    history = [
+        entered(0, "Run task"),
+        scheduled(0, "ecs"),
+        event(0, "TaskSubmitted"),
+        event(2, "TaskSucceeded"),
+        exited(2, "Run task"),
+    ]
+    assert steps(history) == [Step("task", 0, 2, True, "exit code 0")]
+
+
+def test_a_task_that_never_started_did_not_run() -> None:
+    history = [
+        entered(0, "Run task"),
+        scheduled(0, "ecs"),
+        event(0, "TaskSubmitted"),
+        failed(1, "States.TaskFailed", '{"StopCode":"TaskFailedToStart"}'),
+        exited(1, "Run task"),
+    ]
+    assert [step.kind for step in steps(history)] == ["refused"]
+
+
+def test_who_started_an_execution_is_told_by_its_name() -> None:
+    assert is_ours("arn:aws:states:us-east-1:000000000000:execution:demo-machine:demo-succeeds-1234")
+    assert not is_ours("arn:aws:states:us-east-1:000000000000:execution:demo-machine:6c2f6c3e")
