@@ -22,11 +22,18 @@ from .parts.alert_function import AlertFunction
 from .parts.dead_letters import DeadLetters
 from .parts.fargate_job import DEFAULT_RETRY, DEFAULT_TIMEOUT, Capacity, FargateJob
 from .parts.handlers import Handler, as_handlers
-from .parts.job import RESERVED_KEYS
+from .parts.job import LONGEST_EXECUTION, RESERVED_KEYS
 from .parts.missed_run_alarm import missed_run_alarm
 from .parts.retry import LaunchRetry, RetryPolicy
 from .parts.schedule_trigger import ScheduleLike, ScheduleTrigger
-from .parts.validation import invalid, require_duration, require_free_id, require_unreserved_keys
+from .parts.validation import (
+    invalid,
+    leads_somewhere,
+    require_duration,
+    require_free_id,
+    require_type,
+    require_unreserved_keys,
+)
 from .parts.workflow import Workflow
 
 
@@ -140,7 +147,7 @@ class ScheduledStepFunctionsFargateTask(Construct):
             heartbeat=heartbeat,
             retry=retry or DEFAULT_RETRY,
         )
-        run_input = dict(input or {})
+        run_input = input or {}
         self._check_name(rule_name)
         self._check_input(run_input, job)
         self._check_time(job, execution_timeout)
@@ -150,7 +157,6 @@ class ScheduledStepFunctionsFargateTask(Construct):
         if alert_lambda is None and failure_handlers is None:
             self.alert = AlertFunction(self, "Alert", alarm_actions=alarm_actions, log_retention=log_retention)
             failure_handlers = [self.alert]
-        told = [*([alert_lambda] if alert_lambda else []), *(failure_handlers or [])]
 
         self.workflow = Workflow(
             self,
@@ -158,7 +164,10 @@ class ScheduledStepFunctionsFargateTask(Construct):
             job=job,
             name=rule_name or self.node.path,
             dead_letters=self.dead_letters.queue,
-            on_failure=as_handlers(self, "failure_handlers", told),
+            on_failure=[
+                *as_handlers(self, "alert_lambda", [alert_lambda] if alert_lambda else []),
+                *as_handlers(self, "failure_handlers", failure_handlers or []),
+            ],
             on_success=as_handlers(self, "success_handlers", success_handlers),
             state_machine_name=f"{rule_name}-state-machine" if rule_name else None,
             timeout=execution_timeout,
@@ -227,27 +236,28 @@ class ScheduledStepFunctionsFargateTask(Construct):
             )
 
     def _check_input(self, run_input: Mapping[str, Any], job: FargateJob) -> None:
+        require_type(self, "input", run_input, Mapping, "Pass for example input={'day': 'monday'}.")
         require_unreserved_keys(self, "input", run_input, RESERVED_KEYS)
         for path in job.input_paths():
-            value: Any = run_input
-            for key in re.findall(r"[^.$\[\]]+", path):
-                if not isinstance(value, Mapping) or key not in value:
-                    raise invalid(
-                        self,
-                        "input",
-                        f"must have {path}, which container_overrides takes from it",
-                        dict(run_input),
-                        f"Add it to input, for example input={{{key!r}: […]}}.",
-                    )
-                value = value[key]
+            if not leads_somewhere(path, run_input):
+                raise invalid(
+                    self,
+                    "input",
+                    f"must have {path}, which container_overrides takes from it",
+                    dict(run_input),
+                    "Add it to input, or correct the path.",
+                )
 
     def _check_time(self, job: FargateJob, execution_timeout: Duration | None) -> None:
         """What is waited for a start, and what a run may take, must fit into the time that there is."""
         require_duration(self, "timeout", job.timeout, at_least=Duration.seconds(1))
+        require_type(self, "retry", job.retry, (LaunchRetry, RetryPolicy), "Pass for example LaunchRetry().")
         if execution_timeout is None:
             self._check_budgets(job)
             return
-        require_duration(self, "execution_timeout", execution_timeout, at_least=Duration.seconds(1))
+        require_duration(
+            self, "execution_timeout", execution_timeout, at_least=Duration.seconds(1), at_most=LONGEST_EXECUTION
+        )
         needed = job.timeout.plus(job.retry.longest_pause)
         if execution_timeout.to_seconds() < needed.to_seconds():
             raise invalid(

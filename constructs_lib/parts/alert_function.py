@@ -5,12 +5,12 @@ from typing import Any
 
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from .alarms import alarm_on
+from .alert_topic import AlertTopic
 from .dead_letters import DeadLetters
 from .functions import make_function
 from .handlers import FunctionHandler, Message
@@ -30,7 +30,8 @@ class AlertFunction(Construct, FunctionHandler):
     Args:
         scope: The parent.
         id_: Unique within the scope.
-        topic: Where the message goes. Default: a new encrypted topic; subscribe to it as ``alert.topic``.
+        topic: Where the message goes. Default: a new `AlertTopic`; subscribe to it as ``alert.topic``, which alarms
+            may use as well.
         alarm_actions: What the alarms of the function itself do. Default: nothing; they are still visible.
         log_retention: How long the function's log is kept. Default 3 months.
     """
@@ -46,7 +47,8 @@ class AlertFunction(Construct, FunctionHandler):
     ) -> None:
         require_free_id(scope, id_)
         Construct.__init__(self, scope, id_)
-        self.topic = topic or self._make_topic()
+        publisher = AlertTopic(self, "Topic") if topic is None else topic
+        self.topic: sns.ITopic = publisher.topic if isinstance(publisher, AlertTopic) else publisher
         self.dead_letters = DeadLetters(self, "DeadLetters", alarm_actions=alarm_actions)
         self.function = make_function(
             self,
@@ -58,15 +60,7 @@ class AlertFunction(Construct, FunctionHandler):
             log_retention=log_retention,
         )
         FunctionHandler.__init__(self, self.function)
-        if topic is not None:
-            topic.grant_publish(self.function)
-        else:
-            # Not grant_publish, which allows every key of the account: the policy of the key that AWS manages
-            # for SNS already admits whoever may publish.
-            # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
-            self.function.add_to_role_policy(
-                iam.PolicyStatement(actions=["sns:Publish"], resources=[self.topic.topic_arn])
-            )
+        publisher.grant_publish(self.function)
         self.alarm = alarm_on(
             self,
             "Failing",
@@ -74,10 +68,6 @@ class AlertFunction(Construct, FunctionHandler):
             description=f"{self.node.path}: the alert function itself fails.",
             actions=alarm_actions,
         )
-
-    def _make_topic(self) -> sns.Topic:
-        key = kms.Alias.from_alias_name(self, "Key", "alias/aws/sns")
-        return sns.Topic(self, "Topic", enforce_ssl=True, master_key=key)
 
     def attach(self, scope: Construct, job: Job) -> None:
         """Allows the function to read the job's log. The policy lies beside the job, so that no cycle arises

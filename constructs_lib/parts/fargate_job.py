@@ -1,5 +1,6 @@
 """A Fargate task as the work of a state machine: launched, waited for, and launched again where that helps."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -14,20 +15,16 @@ from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 from constructs import Construct
 
-from .job import RESULT, BoundJob
+from .job import LONGEST_EXECUTION, RESULT, BoundJob
 from .launch_loop import LaunchLoop
 from .retry import LaunchRetry, RetryPolicy
-from .validation import invalid, require_duration, require_whole_number
+from .validation import invalid, require_duration, require_type, require_whole_number
 
 DEFAULT_TIMEOUT = Duration.hours(1)
 DEFAULT_RETRY = LaunchRetry()
 
 TASK_TOKEN = "TASK_TOKEN"
 """The environment variable with the token that a container sends heartbeats with."""
-
-# The longest that an execution, and so a task in it, may run:
-# https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
-_LONGEST_RUN = Duration.days(365)
 
 
 class Capacity(Enum):
@@ -136,9 +133,7 @@ class FargateJob:
 
     def input_paths(self) -> Sequence[str]:
         """See `Job.input_paths`."""
-        overrides = self._overrides()
-        paths = sfn.FieldUtils.find_referenced_paths(overrides) if overrides else []
-        return [path for path in paths if not path.startswith("$$")]
+        return [path for path in sfn.FieldUtils.find_referenced_paths(self._overrides()) if not path.startswith("$$")]
 
     # --- states -----------------------------------------------------------------------------------------
 
@@ -170,12 +165,14 @@ class FargateJob:
             "Cluster": self.cluster.cluster_arn,
             "TaskDefinition": self.task_definition.task_definition_arn,
             **where,
-            "PlatformVersion": self.platform_version.value,
+            "PlatformVersion": _platform_version(self.platform_version),
             "NetworkConfiguration": network,
             "EnableECSManagedTags": True,
             "PropagateTags": self.propagated_tag_source.value,
-            **self._overrides(),
         }
+        if overrides := self._overrides():
+            # Turns values that come from the input into the `Key.$` that ASL wants.
+            parameters["Overrides"] = sfn.FieldUtils.render_object(overrides)
         state = sfn.CustomState(
             scope,
             name,
@@ -193,6 +190,7 @@ class FargateJob:
         return state
 
     def _overrides(self) -> Mapping[str, Any]:
+        """Values that come from the input are still tokens."""
         containers = {
             override.container_definition.container_name: _without_none(
                 Name=override.container_definition.container_name,
@@ -210,14 +208,12 @@ class FargateJob:
                 container = containers.setdefault(name, {"Name": name})
                 token = {"Name": TASK_TOKEN, "Value": sfn.JsonPath.task_token}
                 container["Environment"] = [*container.get("Environment", []), token]
-        overrides = _without_none(
+        return _without_none(
             ContainerOverrides=list(containers.values()) or None,
-            Cpu=None if self.cpu is None else str(self.cpu),
-            Memory=None if self.memory_limit_mib is None else str(self.memory_limit_mib),
+            Cpu=None if self.cpu is None else Tokenization.stringify_number(self.cpu),
+            Memory=None if self.memory_limit_mib is None else Tokenization.stringify_number(self.memory_limit_mib),
             TaskRoleArn=self.task_role and self.task_role.role_arn,
         )
-        # Turns values that come from the input into the `Key.$` that ASL wants.
-        return {"Overrides": sfn.FieldUtils.render_object(overrides)} if overrides else {}
 
     def _longest_run(self) -> Duration:
         if isinstance(self.retry, RetryPolicy):
@@ -299,7 +295,17 @@ class FargateJob:
         return [container.container_name for container in self._containers if container.essential]
 
     def _check(self, scope: Construct) -> None:
-        require_duration(scope, "timeout", self.timeout, at_least=Duration.seconds(1), at_most=_LONGEST_RUN)
+        require_duration(scope, "timeout", self.timeout, at_least=Duration.seconds(1), at_most=LONGEST_EXECUTION)
+        require_type(scope, "capacity", self.capacity, Capacity, "Pass for example Capacity.ON_DEMAND.")
+        if self.propagated_tag_source is ecs.PropagatedTagSource.SERVICE:
+            # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html
+            raise invalid(
+                scope,
+                "propagated_tag_source",
+                "must not be SERVICE: a task that is run by itself belongs to no service",
+                self.propagated_tag_source.name,
+                "Pass ecs.PropagatedTagSource.TASK_DEFINITION or NONE.",
+            )
         if self.heartbeat is not None:
             require_duration(scope, "heartbeat", self.heartbeat, at_least=Duration.seconds(1))
             if self.heartbeat.to_seconds() >= self.timeout.to_seconds():
@@ -356,11 +362,14 @@ class FargateJob:
                 one_per_az=wanted.one_per_az,
             )
         except RuntimeError as error:
-            # The kernel raises its errors as RuntimeError; here it can only mean that nothing fits.
-            raise self._no_subnet(scope, wanted, str(error).splitlines()[0]) from error
+            # The kernel raises its errors as RuntimeError, "Name: text"; here it can only mean that nothing fits.
+            why = re.sub(r"^\w+: ", "", str(error).splitlines()[0])
+            raise self._no_subnet(scope, wanted, why) from error
         if not selected.subnet_ids:
             raise self._no_subnet(scope, wanted, "the selection is empty")
-        if self.assign_public_ip and not selected.has_public and not selected.is_pending_lookup:
+        # Of subnets that the caller imported, nobody knows whether they are public.
+        known = not wanted.subnets and not selected.is_pending_lookup
+        if self.assign_public_ip and known and not selected.has_public:
             raise invalid(
                 scope,
                 "assign_public_ip",
@@ -390,6 +399,11 @@ def _log_stream(container: ecs.ContainerDefinition) -> Mapping[str, str]:
         "logGroup": driver.options["awslogs-group"],
         "logStreamPrefix": driver.options["awslogs-stream-prefix"],
     }
+
+
+def _platform_version(version: ecs.FargatePlatformVersion) -> str:
+    # To Python the value of an enum of the kernel is its name: that of "1.4.0" is VERSION1_4.
+    return version.name if version.name == "LATEST" else version.name.removeprefix("VERSION").replace("_", ".") + ".0"
 
 
 def _without_none(**values: Any) -> dict[str, Any]:

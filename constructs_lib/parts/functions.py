@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from aws_cdk import Duration
+from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
@@ -40,7 +40,7 @@ def make_function(
     memory_size: int = 256,
 ) -> lambda_.Function:
     """A function from `lambda_src`, with a log group of its own and a role that may write there and no more."""
-    log_group = logs.LogGroup(scope, f"{id_}Logs", retention=log_retention)
+    log_group = logs.LogGroup(scope, f"{id_}Logs", retention=log_retention, removal_policy=RemovalPolicy.DESTROY)
     role = iam.Role(scope, f"{id_}Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
     log_group.grant_write(role)
     return lambda_.Function(

@@ -15,6 +15,10 @@ RESULT, ERROR, LAUNCH = "result", "error", "launch"
 
 RESERVED_KEYS = (RESULT, ERROR, LAUNCH)
 
+# An execution, and so a job in it, may run for a year:
+# https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+LONGEST_EXECUTION = Duration.days(365)
+
 # What happens after the job failed (alerts and their retries) has this long before the execution times out.
 TIME_FOR_HANDLERS = Duration.minutes(15)
 

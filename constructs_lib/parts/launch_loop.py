@@ -74,7 +74,9 @@ _THROTTLED = _and(
     _not(_NO_CAPACITY),
     _or(
         _named("ECS.ServerException", "ECS.SdkClientException"),
-        _and(_named("ECS.*"), _text_has("Rate exceeded", "Throttling", "Request limit exceeded")),
+        _and(
+            _named("ECS.*"), _text_has("Rate exceeded", "Throttling", "Request limit exceeded", "RequestLimitExceeded")
+        ),
         # The generic name: throttling, unless its text says that asking again is useless.
         _and(
             _named("ECS.AmazonECSException"),
@@ -199,16 +201,17 @@ class LaunchLoop:
             why.when(_or(_INTERRUPTED, _NO_CAPACITY), fallback, comment="no Spot capacity")
         if self._has_sidecar:
             ends.append(self._sidecar(why, suffix))
-        wait = sfn.Wait(
-            self._scope,
-            f"Wait before relaunch{suffix}",
-            time=sfn.WaitTime.seconds_path(f"$.{LAUNCH}.pause"),
-        ).next(launch)
-        for kind, policy in self._kinds:
-            if fallback is None or kind.counter != "noCapacity":
-                within_budget = sfn.Condition.number_less_than(f"$.{LAUNCH}.{kind.counter}", policy.max_attempts)
-                count = self._count(kind, policy, suffix).next(wait)
-                why.when(_and(kind.condition, within_budget), count, comment=f"{kind.state.lower()}, budget left")
+        retried = [each for each in self._kinds if fallback is None or each[0].counter != "noCapacity"]
+        if retried:  # Step Functions refuses a state that nothing leads to.
+            wait = sfn.Wait(
+                self._scope,
+                f"Wait before relaunch{suffix}",
+                time=sfn.WaitTime.seconds_path(f"$.{LAUNCH}.pause"),
+            ).next(launch)
+        for kind, policy in retried:
+            within_budget = sfn.Condition.number_less_than(f"$.{LAUNCH}.{kind.counter}", policy.max_attempts)
+            count = self._count(kind, policy, suffix).next(wait)
+            why.when(_and(kind.condition, within_budget), count, comment=f"{kind.state.lower()}, budget left")
         why.otherwise(self._on_failure)
         return ends
 

@@ -1,5 +1,6 @@
 """How often, and after what pause, something is tried again."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate, repeat
@@ -7,7 +8,7 @@ from itertools import accumulate, repeat
 from aws_cdk import Duration
 from aws_cdk import aws_stepfunctions as sfn
 
-from .validation import invalid, require_duration, require_whole_number
+from .validation import invalid, require_duration, require_type, require_whole_number
 
 # A relaunch leaves about 25 events in the execution's history, which ends at 25,000:
 # https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
@@ -41,7 +42,9 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         where = type(self).__name__
-        require_whole_number(where, "max_attempts", self.max_attempts, at_least=0, at_most=MOST_ATTEMPTS)
+        require_whole_number(
+            where, "max_attempts", self.max_attempts, at_least=0, at_most=MOST_ATTEMPTS, known_at_synthesis=True
+        )
         require_duration(where, "interval", self.interval, at_least=Duration.seconds(1))
         require_duration(where, "max_delay", self.max_delay, at_least=Duration.seconds(1), at_most=_LONGEST_DELAY)
         if self.max_delay.to_seconds() < self.interval.to_seconds():
@@ -52,8 +55,11 @@ class RetryPolicy:
                 self.max_delay,
                 f"Pass max_delay={self.interval.to_human_string()} or more, or shorten interval.",
             )
-        if not self.backoff_rate >= 1:
-            raise invalid(where, "backoff_rate", "must be 1 or more", self.backoff_rate, "Pass for example 2.")
+        require_type(where, "backoff_rate", self.backoff_rate, (int, float), "Pass for example 2.")
+        if not 1 <= self.backoff_rate < math.inf:
+            raise invalid(
+                where, "backoff_rate", "must be finite, and 1 or more", self.backoff_rate, "Pass for example 2."
+            )
 
     def _value(self) -> tuple[object, ...]:
         # Durations are handles of another runtime: two of equal length are not equal to Python.

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from aws_cdk import Duration, Token
@@ -13,12 +14,11 @@ from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
-from .validation import invalid, require_duration, require_whole_number
+from .validation import invalid, require_duration, require_type, require_whole_number
 
 ScheduleLike = events.Schedule | scheduler.ScheduleExpression
 
-_RATE = re.compile(r"rate\((?P<number>\d+) (?P<unit>minute|hour|day)(?P<plural>s?)\)")
-_AT = re.compile(r"at\(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\)")
+_RATE = re.compile(r"rate\((?P<number>[0-9]+) (?P<unit>minute|hour|day)(?P<plural>s?)\)")
 _CRON = re.compile(r"cron\((?P<fields>[^()]*)\)")
 
 _MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
@@ -29,9 +29,9 @@ _DAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
 _CRON_FIELDS: tuple[tuple[str, int, int, list[str], str], ...] = (
     ("minutes", 0, 59, [], r"(?!)"),
     ("hours", 0, 23, [], r"(?!)"),
-    ("day of month", 1, 31, [], r"\?|L(-\d+)?|(\d+)W|LW"),
+    ("day of month", 1, 31, [], r"L(-([1-9]|[12][0-9]|30))?|([1-9]|[12][0-9]|3[01])W|LW"),
     ("month", 1, 12, _MONTHS, r"(?!)"),
-    ("day of week", 1, 7, _DAYS, r"\?|L|([1-7]|SUN|MON|TUE|WED|THU|FRI|SAT)(L|#[1-5])"),
+    ("day of week", 1, 7, _DAYS, r"L|([1-7]|SUN|MON|TUE|WED|THU|FRI|SAT)(L|#[1-5])"),
     ("year", 1970, 2199, [], r"(?!)"),
 )
 
@@ -118,6 +118,8 @@ def check_expression(scope: Construct, schedule: ScheduleLike) -> None:
     Raises:
         ConfigurationError: with what is wrong in it.
     """
+    remedy = "Pass for example events.Schedule.rate(Duration.hours(1))."
+    require_type(scope, "schedule", schedule, (events.Schedule, scheduler.ScheduleExpression), remedy)
     expression = schedule.expression_string
     if Token.is_unresolved(expression):
         return
@@ -142,15 +144,25 @@ def _problem(expression: str, *, once_allowed: bool) -> str | None:
         return None
     if cron := _CRON.fullmatch(expression):
         return _cron_problem(cron["fields"].split())
-    if _AT.fullmatch(expression):
-        return None if once_allowed else "at(…) needs EventBridge Scheduler"
+    if expression.startswith("at("):
+        return _at_problem(expression) if once_allowed else "at(…) needs EventBridge Scheduler"
     return "neither rate(…), cron(…) nor at(…)"
+
+
+def _at_problem(expression: str) -> str | None:
+    try:
+        datetime.strptime(expression, "at(%Y-%m-%dT%H:%M:%S)")
+    except ValueError:
+        return "at takes a time like 2030-12-31T23:59:59"
+    return None
 
 
 def _cron_problem(fields: list[str]) -> str | None:
     if len(fields) != len(_CRON_FIELDS):
         return f"cron takes {len(_CRON_FIELDS)} fields, not {len(fields)}"
     for text, (name, least, greatest, names, special) in zip(fields, _CRON_FIELDS, strict=True):
+        if text == "?" and name.startswith("day"):
+            continue
         for item in text.split(","):
             if not re.fullmatch(special, item) and not _is_value(item, least, greatest, names):
                 return f"{name} {item!r} is not within {least}-{greatest}"
@@ -162,7 +174,7 @@ def _cron_problem(fields: list[str]) -> str | None:
 def _is_value(item: str, least: int, greatest: int, names: list[str]) -> bool:
     """``*``, a number or name, a range of them, each with an optional step."""
     span, _, step = item.partition("/")
-    if step and not (step.isdigit() and int(step) >= 1):
+    if step and not _number(step, 0, []):
         return False
     if span == "*":
         return True
@@ -173,4 +185,4 @@ def _is_value(item: str, least: int, greatest: int, names: list[str]) -> bool:
 def _number(text: str, least: int, names: list[str]) -> int | None:
     if text.upper() in names:
         return names.index(text.upper()) + least
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() else None

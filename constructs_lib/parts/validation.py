@@ -1,5 +1,7 @@
 """Refuses what cannot work, at synthesis: what is wrong, where, and what to write instead."""
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,9 +28,29 @@ def require_free_id(scope: Construct, id_: str) -> None:
         raise invalid(scope, "id", "must be unique within its scope", id_, "Give this construct another id.")
 
 
-def require_whole_number(where: Construct | str, argument: str, value: object, *, at_least: int, at_most: int) -> None:
-    """`value` must be an integer within the bounds; a token passes, as only the deployment knows it."""
-    if Token.is_unresolved(value):
+def require_type(
+    where: Construct | str, argument: str, value: object, types: type | tuple[type, ...], remedy: str
+) -> None:
+    """Python does not check types; a wrong one would fail far from here, or not at all."""
+    if not isinstance(value, types):
+        names = [one.__name__ for one in (types if isinstance(types, tuple) else (types,))]
+        raise invalid(where, argument, f"must be of type {' or '.join(names)}", value, remedy)
+
+
+def require_whole_number(
+    where: Construct | str,
+    argument: str,
+    value: object,
+    *,
+    at_least: int,
+    at_most: int,
+    known_at_synthesis: bool = False,
+) -> None:
+    """`value` must be an integer within the bounds; a token passes unless it is reckoned with at synthesis."""
+    if _is_token(value):
+        if known_at_synthesis:
+            remedy = f"Pass a literal such as {at_least} instead of a token."
+            raise invalid(where, argument, "must be known at synthesis", value, remedy)
         return
     if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value <= at_most:
         raise invalid(
@@ -91,7 +113,30 @@ def require_unreserved_keys(where: Construct, argument: str, value: Mapping[str,
         )
 
 
+_PATH = re.compile(r"\$(\.[A-Za-z_][\w-]*|\['[^']+'\]|\[\d+\])*")
+_STEP = re.compile(r"\.(?P<name>[A-Za-z_][\w-]*)|\['(?P<quoted>[^']+)'\]|\[(?P<index>\d+)\]")
+
+
+def leads_somewhere(path: str, value: Any) -> bool:
+    """Whether a JSONPath exists in `value`. Yes also for wildcards, filters and tokens, which only a run can tell."""
+    if not _PATH.fullmatch(path):
+        return True
+    for step in _STEP.finditer(path):
+        if Token.is_unresolved(value):
+            return True
+        try:
+            value = value[int(step["index"]) if step["index"] else step["name"] or step["quoted"]]
+        except (LookupError, TypeError):
+            return False
+    return True
+
+
 def _shown(value: object) -> str:
     if isinstance(value, Duration):
         return "a token" if value.is_unresolved() else f"Duration of {value.to_human_string() or '0 seconds'}"
-    return repr(value)
+    return "a token" if isinstance(value, float) and _is_token(value) else repr(value)
+
+
+def _is_token(value: object) -> bool:
+    # The kernel does not survive to be asked about NaN or infinity: they are no JSON.
+    return not (isinstance(value, float) and not math.isfinite(value)) and Token.is_unresolved(value)

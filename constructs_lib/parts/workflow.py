@@ -13,10 +13,10 @@ from constructs import Construct
 from .acknowledgements import acknowledge, as_in_findings
 from .alarms import alarm_on
 from .handlers import Handler, Message, task_state
-from .job import ERROR, TIME_FOR_HANDLERS, Job
+from .job import ERROR, LONGEST_EXECUTION, TIME_FOR_HANDLERS, Job
 from .retry import RetryPolicy
 
-# A handler that fails is called again for about a minute, then its message is kept.
+# A handler that fails is called again for half a minute at most, then its message is kept.
 _HANDLER_RETRY = RetryPolicy(max_attempts=4)
 
 # Endings that the state machine itself cannot see.
@@ -88,7 +88,7 @@ class Workflow(Construct):
             state_machine_name=state_machine_name,
             definition_body=sfn.DefinitionBody.from_chainable(definition),
             query_language=sfn.QueryLanguage.JSON_PATH,
-            timeout=timeout or self.job.longest_run.plus(TIME_FOR_HANDLERS),
+            timeout=timeout or self._longest_execution(),
             logs=sfn.LogOptions(
                 destination=self.log_group,
                 level=sfn.LogLevel.ALL,
@@ -137,6 +137,10 @@ class Workflow(Construct):
                 state.next(following)
             following = tell
         return following
+
+    def _longest_execution(self) -> Duration:
+        needed = self.job.longest_run.plus(TIME_FOR_HANDLERS)
+        return min(needed, LONGEST_EXECUTION, key=lambda duration: duration.to_seconds())
 
     # --- around the state machine -----------------------------------------------------------------------
 
