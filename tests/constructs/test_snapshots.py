@@ -1,0 +1,47 @@
+"""Two whole templates, for reviewers: the diff of a change shows what it does to a deployment.
+
+Recorded anew by `make snapshots`.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+
+from constructs_lib.parts import functions
+from tests.scheduled import full, make_app, scheduled, surroundings, template_of
+from tests.templates import REPOSITORY, only, readable
+
+Check = Callable[[dict[str, Any]], None]
+
+
+def test_bare(stack: cdk.Stack, matches_snapshot: Check) -> None:
+    scheduled(surroundings(stack))
+    matches_snapshot(template_of(stack))
+
+
+def test_full(stack: cdk.Stack, matches_snapshot: Check) -> None:
+    full(stack)
+    matches_snapshot(template_of(stack))
+
+
+def test_a_change_of_a_handlers_code_changes_no_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = tmp_path / "lambda_src"
+    shutil.copytree(REPOSITORY / "lambda_src", changed, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def synthesized(outdir: str) -> dict[str, Any]:
+        monkeypatch.setattr(functions, "_HOMES", (changed,))
+        stack = cdk.Stack(make_app(tmp_path / outdir), "Stack")
+        scheduled(surroundings(stack))
+        return template_of(stack)
+
+    before = synthesized("before")
+    with (changed / "alert" / "handler.py").open("a") as handler:
+        handler.write("\n# changed\n")
+    after = synthesized("after")
+    # The change arrives, and only the hash tells.
+    assert only(before, "AWS::Lambda::Function")["Code"] != only(after, "AWS::Lambda::Function")["Code"]
+    assert readable(before) == readable(after)

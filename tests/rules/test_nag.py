@@ -1,0 +1,79 @@
+"""cdk-nag's AwsSolutions rules: nothing is found that was not looked at and explained."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk import aws_s3 as s3
+from constructs import IConstruct
+
+import constructs_lib.parts
+from stacks.scheduled_example import ScheduledExample
+from tests.rules.nag import Finding, findings
+from tests.scheduled import full, scheduled, surroundings
+
+
+def bare(app: cdk.App) -> None:
+    scheduled(surroundings(cdk.Stack(app, "Stack")))
+
+
+def in_a_known_account(app: cdk.App) -> None:
+    """Where ARNs hold the account, and findings with them."""
+    account = cdk.Environment(account="111122223333", region="cn-north-1")
+    scheduled(surroundings(cdk.Stack(app, "Stack", env=account)))
+
+
+BUILDS: dict[str, Callable[[cdk.App], object]] = {
+    "example": lambda app: ScheduledExample(app, "Stack"),
+    "bare": bare,
+    "full": lambda app: full(cdk.Stack(app, "Stack")),
+    "known account": in_a_known_account,
+}
+
+
+def test_findings_are_found(tmp_path: Path) -> None:
+    """The control: a clean report looks like that of rules that never ran."""
+
+    def bucket(app: cdk.App) -> None:
+        s3.Bucket(cdk.Stack(app, "Stack"), "Bucket")
+
+    expected = [("AwsSolutions-S1", "Stack/Bucket/Resource"), ("AwsSolutions-S10", "Stack/Bucket/Resource")]
+    assert findings(bucket, tmp_path) == expected
+
+
+def test_the_example_is_clean(tmp_path: Path) -> None:
+    assert findings(BUILDS["example"], tmp_path) == []
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_the_constructs_are_clean(build: str, tmp_path: Path) -> None:
+    ours = ("Stack/Nightly", "Stack/SharedAlert")
+    # What surrounds them is bare on purpose, and the caller's.
+    assert [finding for finding in findings(BUILDS[build], tmp_path) if finding[1].startswith(ours)] == []
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_every_acknowledgement_is_needed_and_explained(
+    build: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_out: list[Finding] = []
+
+    def leave_out(construct: IConstruct, reasons: Mapping[str, str]) -> None:
+        for rule, reason in reasons.items():
+            assert len(reason.split()) > 5
+            assert reason.endswith(".")
+            left_out.append((rule, construct.node.path))
+
+    for module in pkgutil.iter_modules(constructs_lib.parts.__path__, "constructs_lib.parts."):
+        part = importlib.import_module(module.name)
+        if module.name != "constructs_lib.parts.acknowledgements" and hasattr(part, "acknowledge"):
+            monkeypatch.setattr(part, "acknowledge", leave_out)
+    found = findings(BUILDS[build], tmp_path)
+
+    ours = [finding for finding in found if finding[1].startswith(("Stack/Nightly", "Stack/SharedAlert"))]
+    assert {rule for rule, _ in ours} == {rule for rule, _ in left_out}
+    for rule, path in ours:
+        assert any(rule == one and path.startswith(place + "/") for one, place in left_out), (rule, path)

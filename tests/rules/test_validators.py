@@ -1,0 +1,86 @@
+"""The templates and the definitions in them, as AWS's own and other people's validators see them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+from cfnlint.api import lint_all
+from cloudformation_validate import CompositeEngine, Severity
+
+from asl_tools.resolve import state_machines
+from asl_tools.validate import problems_of_all
+from constructs_lib import NO_RETRY, RETRY_LIKE_THE_ORIGINAL, Capacity, LaunchRetry, RetryPolicy
+from stacks.scheduled_example import ScheduledExample
+from tests.scheduled import full, make_app, scheduled, surroundings, template_of
+
+# A dependency that CDK states although a reference implies it.
+CDK_S_OWN = {"W3005"}
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    app = make_app(tmp_path_factory.mktemp("validators"))
+    example = ScheduledExample(app, "Example")
+    bare, everything = cdk.Stack(app, "Bare"), cdk.Stack(app, "Full")
+    scheduled(surroundings(bare))
+    full(everything)
+    return {"example": template_of(example), "bare": template_of(bare), "full": template_of(everything)}
+
+
+@pytest.mark.parametrize("name", ["example", "bare", "full"])
+def test_cfn_lint(name: str, templates: dict[str, dict[str, Any]]) -> None:
+    matches = lint_all(json.dumps(templates[name]))
+    # The others are of the kind "I": information.
+    found = [str(match) for match in matches if match.rule.id[0] in "EW" and match.rule.id not in CDK_S_OWN]
+    assert found == []
+
+
+def test_cfn_lint_finds_a_mistake(templates: dict[str, dict[str, Any]]) -> None:
+    broken = json.loads(json.dumps(templates["bare"]).replace('"TracingConfiguration"', '"Tracing"'))
+    assert "E3002" in {match.rule.id for match in lint_all(json.dumps(broken))}
+
+
+@pytest.mark.parametrize("name", ["example", "bare", "full"])
+def test_cloudformation_validate(name: str, templates: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    assert grave_diagnostics(templates[name], tmp_path) == []
+
+
+def test_cloudformation_validate_finds_a_mistake(templates: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    broken = json.loads(json.dumps(templates["bare"]).replace('"TracingConfiguration"', '"Tracing"'))
+    assert grave_diagnostics(broken, tmp_path)
+
+
+def grave_diagnostics(template: dict[str, Any], folder: Path) -> list[str]:
+    path = folder / "template.json"
+    path.write_text(json.dumps(template))
+    diagnostics = CompositeEngine().validate_template(str(path)).diagnostics
+    return [f"{one.rule_id}: {one.message}" for one in diagnostics if one.severity in (Severity.FATAL, Severity.ERROR)]
+
+
+def test_asl_validator(templates: dict[str, dict[str, Any]], app: cdk.App) -> None:
+    variants: dict[str, dict[str, Any]] = {
+        "Spot": {"capacity": Capacity.SPOT_THEN_ON_DEMAND},
+        "Original": {"retry": RETRY_LIKE_THE_ORIGINAL, "fail_execution": False},
+        "NoRetry": {"retry": NO_RETRY},
+        "SpotForCapacity": {
+            "capacity": Capacity.SPOT_THEN_ON_DEMAND,
+            "retry": LaunchRetry(throttled=NO_RETRY, never_started=NO_RETRY),
+        },
+        "SpotOnce": {"capacity": Capacity.SPOT_THEN_ON_DEMAND, "retry": LaunchRetry.never()},
+        "Never": {"retry": LaunchRetry.never()},
+        "Nobody": {"failure_handlers": []},
+        "AllKinds": {
+            "retry": LaunchRetry(**dict.fromkeys(("application", "timed_out", "configuration"), RetryPolicy()))
+        },
+    }
+    stacks = []
+    for sidecars in ([], ["proxy"]):
+        for name, options in variants.items():
+            stacks.append(cdk.Stack(app, f"{name}{len(sidecars)}"))
+            scheduled(surroundings(stacks[-1], sidecars=sidecars), **options)
+    all_templates = [*templates.values(), *map(template_of, stacks)]
+    definitions = [definition for template in all_templates for definition in state_machines(template).values()]
+    assert len(definitions) == len(templates) + 2 * len(variants)
+    assert problems_of_all(definitions) == [[]] * len(definitions)
