@@ -10,7 +10,7 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from .alarms import alarm_on
-from .alert_topic import AlertTopic
+from .alert_topic import AlertTopic, publishing
 from .dead_letters import DeadLetters
 from .functions import make_function
 from .handlers import FunctionHandler, Message
@@ -47,8 +47,7 @@ class AlertFunction(Construct, FunctionHandler):
     ) -> None:
         require_free_id(scope, id_)
         Construct.__init__(self, scope, id_)
-        publisher = AlertTopic(self, "Topic") if topic is None else topic
-        self.topic: sns.ITopic = publisher.topic if isinstance(publisher, AlertTopic) else publisher
+        self.topic = topic or AlertTopic(self, "Topic").topic
         self.dead_letters = DeadLetters(self, "DeadLetters", alarm_actions=alarm_actions)
         self.function = make_function(
             self,
@@ -60,7 +59,8 @@ class AlertFunction(Construct, FunctionHandler):
             log_retention=log_retention,
         )
         FunctionHandler.__init__(self, self.function)
-        publisher.grant_publish(self.function)
+        for statement in publishing(self.topic):
+            self.function.add_to_role_policy(statement)
         self.alarm = alarm_on(
             self,
             "Failing",

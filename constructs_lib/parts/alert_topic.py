@@ -1,5 +1,7 @@
 """The topic of the alerts: encrypted, and yet within reach of alarms and rules."""
 
+from collections.abc import Sequence
+
 from aws_cdk import Aws, RemovalPolicy
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -8,7 +10,7 @@ from constructs import Construct
 
 
 class AlertTopic(Construct):
-    """An SNS topic with a key of its own, to which this account's alarms and rules may publish, too.
+    """An SNS topic with a key of its own, so that this account's alarms may publish there, too.
 
     The key that AWS manages for SNS would cost nothing, but alarms and rules cannot use it, and then fail in
     silence: https://repost.aws/knowledge-center/cloudwatch-receive-sns-for-alarm-trigger
@@ -16,8 +18,6 @@ class AlertTopic(Construct):
 
     def __init__(self, scope: Construct, id_: str) -> None:
         super().__init__(scope, id_)
-        services = [iam.ServicePrincipal(f"{name}.amazonaws.com") for name in ("cloudwatch", "events")]
-        of_this_account = {"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}}
         self.key = kms.Key(
             self,
             "Key",
@@ -29,28 +29,29 @@ class AlertTopic(Construct):
         self.key.add_to_resource_policy(
             iam.PolicyStatement(
                 actions=["kms:Decrypt", "kms:GenerateDataKey*"],
-                principals=services,
+                principals=[iam.ServicePrincipal(f"{name}.amazonaws.com") for name in ("cloudwatch", "events")],
+                # This key. Who may publish with it is for the topic's policy to say.
                 resources=["*"],
-                conditions=of_this_account,
             )
         )
         self.topic = sns.Topic(self, "Resource", enforce_ssl=True, master_key=self.key)
         self.topic.add_to_resource_policy(
             iam.PolicyStatement(
                 actions=["sns:Publish"],
-                principals=services,
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
                 resources=[self.topic.topic_arn],
-                conditions=of_this_account,
+                conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
             )
         )
 
-    def grant_publish(self, grantee: iam.IGrantable) -> None:
-        """Like that of the topic, but for the two actions on the key that publishing takes, without a wildcard.
 
-        https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
-        """
-        for actions, resource in (
-            (["sns:Publish"], self.topic.topic_arn),
-            (["kms:Decrypt", "kms:GenerateDataKey"], self.key.key_arn),
-        ):
-            grantee.grant_principal.add_to_principal_policy(iam.PolicyStatement(actions=actions, resources=[resource]))
+def publishing(topic: sns.ITopic) -> Sequence[iam.PolicyStatement]:
+    """What publishing to `topic` takes. Unlike CDK's own grant, without a wildcard for the actions on its key.
+
+    https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
+    """
+    statements = [iam.PolicyStatement(actions=["sns:Publish"], resources=[topic.topic_arn])]
+    if topic.master_key is not None:
+        actions = ["kms:Decrypt", "kms:GenerateDataKey"]
+        statements.append(iam.PolicyStatement(actions=actions, resources=[topic.master_key.key_arn]))
+    return statements

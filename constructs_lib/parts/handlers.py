@@ -13,6 +13,7 @@ from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
+from .alert_topic import publishing
 from .job import Job
 from .validation import invalid
 
@@ -91,7 +92,8 @@ class TopicHandler:
 
     def grant(self, grantee: iam.IGrantable) -> None:
         """See `Handler.grant`. Includes the topic's key, if it has one."""
-        self._topic.grant_publish(grantee)
+        for statement in publishing(self._topic):
+            grantee.grant_principal.add_to_principal_policy(statement)
 
     def rule_target(self, message: Message, job: Mapping[str, Any], dead_letters: sqs.IQueue) -> events.IRuleTarget:
         """See `Handler.rule_target`."""

@@ -41,15 +41,18 @@ def test_its_topic_is_encrypted_with_a_key_that_rotates(template: dict[str, Any]
     assert template["Resources"][key]["DeletionPolicy"] == "Delete"
 
 
-def test_its_topic_takes_tls_only_and_lets_alarms_and_rules_of_this_account_in(template: dict[str, Any]) -> None:
+def test_its_topic_takes_tls_only_and_lets_alarms_of_this_account_in(template: dict[str, Any]) -> None:
     deny, allow = only(template, "AWS::SNS::TopicPolicy")["PolicyDocument"]["Statement"]
     assert (deny["Effect"], deny["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+    assert (allow["Effect"], allow["Action"]) == ("Allow", "sns:Publish")
+    assert allow["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert allow["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def test_its_key_may_be_used_by_alarms_and_rules(template: dict[str, Any]) -> None:
     of_key = only(template, "AWS::KMS::Key")["KeyPolicy"]["Statement"][-1]
-    for statement in (allow, of_key):
-        assert statement["Effect"] == "Allow"
-        assert statement["Principal"] == {"Service": ["cloudwatch.amazonaws.com", "events.amazonaws.com"]}
-        assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
-    assert allow["Action"] == "sns:Publish"
+    assert of_key["Effect"] == "Allow"
+    assert of_key["Principal"] == {"Service": ["cloudwatch.amazonaws.com", "events.amazonaws.com"]}
     assert of_key["Action"] == ["kms:Decrypt", "kms:GenerateDataKey*"]
 
 

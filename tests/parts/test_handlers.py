@@ -6,6 +6,8 @@ from typing import Any
 
 import aws_cdk as cdk
 import pytest
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
@@ -15,6 +17,7 @@ from asl_tools.resolve import state_machines
 from constructs_lib import AlertFunction, ConfigurationError
 from constructs_lib.parts.handlers import FunctionHandler, Handler, TopicHandler, as_handlers
 from tests.scheduled import template_of
+from tests.templates import only
 
 OWN = "arn:aws:lambda:eu-central-1:111122223333:function:own"
 TOPIC = "arn:aws:sns:eu-central-1:111122223333:topic"
@@ -80,3 +83,13 @@ def test_functions_and_topics_are_taken_as_they_are(stack: cdk.Stack) -> None:
 def test_anything_else_is_refused(wrong: Any, stack: cdk.Stack) -> None:
     with pytest.raises(ConfigurationError, match="failure_handlers must be functions, topics or handlers, got "):
         as_handlers(stack, "failure_handlers", [wrong])
+
+
+def test_a_topic_with_a_key_of_its_own_is_granted_without_a_wildcard(stack: cdk.Stack) -> None:
+    topic = sns.Topic(stack, "Topic", master_key=kms.Key(stack, "Key"))
+    role = iam.Role(stack, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
+    TopicHandler(topic).grant(role)
+    publish, key = only(template_of(stack), "AWS::IAM::Policy")["PolicyDocument"]["Statement"]
+    assert publish["Action"] == "sns:Publish"
+    assert key["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
+    assert key["Resource"] == stack.resolve(topic.master_key.key_arn)
