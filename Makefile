@@ -25,7 +25,7 @@ help: ## List the targets
 	@test -n "$(PYTHON3)" || { echo "Python 3.11 or newer, with venv, is needed."; exit 1; }
 	@echo "setting up: Python packages (once, about half a minute)"
 	@rm -rf .venv && $(PYTHON3) -m venv .venv
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes \
+	@$(PYTHON) -m pip install -qq --disable-pip-version-check --no-compile --no-deps --require-hashes \
 		--requirement requirements.txt
 	@touch $@
 

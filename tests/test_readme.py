@@ -134,7 +134,8 @@ def test_every_local_link_leads_somewhere() -> None:
 
 
 def readable_type(annotation: ast.expr) -> str:
-    text = ast.unparse(annotation).removesuffix(" | None")
+    # Quoted where the module is not imported at run time.
+    text = ast.unparse(annotation).strip("'").removesuffix(" | None")
     return text.replace("ScheduleLike", "events.Schedule | scheduler.ScheduleExpression").replace(" | ", " or ")
 
 

@@ -86,10 +86,11 @@ def test_anything_else_is_refused(wrong: Any, stack: cdk.Stack) -> None:
 
 
 def test_a_topic_with_a_key_of_its_own_is_granted_without_a_wildcard(stack: cdk.Stack) -> None:
-    topic = sns.Topic(stack, "Topic", master_key=kms.Key(stack, "Key"))
+    own_key = kms.Key(stack, "Key")
+    topic = sns.Topic(stack, "Topic", master_key=own_key)
     role = iam.Role(stack, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
     TopicHandler(topic).grant(role)
     publish, key = only(template_of(stack), "AWS::IAM::Policy")["PolicyDocument"]["Statement"]
     assert publish["Action"] == "sns:Publish"
     assert key["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
-    assert key["Resource"] == stack.resolve(topic.master_key.key_arn)
+    assert key["Resource"] == stack.resolve(own_key.key_arn)
