@@ -36,7 +36,7 @@ class DockerEngine:
     @staticmethod
     def can_start() -> bool:
         """Whether this machine has what the engine needs."""
-        return shutil.which("dockerd") is not None and hasattr(os, "geteuid") and os.geteuid() == 0
+        return _program() is not None and hasattr(os, "geteuid") and os.geteuid() == 0
 
     def __enter__(self) -> Self:
         # Sockets have a limit of 108 characters, and pytest's folders are long.
@@ -46,7 +46,7 @@ class DockerEngine:
         with log.open("w") as output:
             self._engine = subprocess.Popen(
                 [
-                    "dockerd",
+                    _program() or "dockerd",
                     "--iptables=false",
                     "--ip6tables=false",
                     "--bridge=none",
@@ -92,6 +92,11 @@ class DockerEngine:
             ["umount", "--lazy", str(self._directory / "exec/netns/default")], capture_output=True, check=False
         )
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _program() -> str | None:
+    # Not every shell has the folder of the system's own programs on its PATH.
+    return shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
 @contextlib.contextmanager
