@@ -10,16 +10,11 @@ BENCHMARKS = {"synth": synth.run}
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="?", choices=sorted(BENCHMARKS), help="only this one")
-    parser.add_argument("--runs", type=int, default=10, help="how often each side is measured (default: %(default)s)")
-    parser.add_argument(
-        "--record",
-        action="store_true",
-        help="first bring the state machine of the plain side up to date with the library's",
-    )
+    parser.add_argument("--runs", type=int, default=20, help="how often each side is measured (default: %(default)s)")
     options = parser.parse_args()
     for name, run in BENCHMARKS.items():
         if options.name in (None, name):
-            run(runs=options.runs, record=options.record)
+            run(runs=options.runs)
 
 
 if __name__ == "__main__":

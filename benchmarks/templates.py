@@ -1,9 +1,12 @@
 """Says in what two templates differ, however their resources are called."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from asl_tools.resolve import state_machines
 
 Template = Mapping[str, Any]
 
@@ -20,27 +23,25 @@ class Reader:
     def __init__(self, template: Template, beside: Template) -> None:
         self._resources: Mapping[str, Any] = template["Resources"]
         self._shared = set(self._resources) & set(beside["Resources"])
+        self._definitions = state_machines(template)
 
     def resources(self) -> Counter[str]:
         """All resources, as texts that can be compared."""
-        return Counter(
-            f"{resource['Type']} {json.dumps(self.flat(resource.get('Properties', {})), sort_keys=True)}"
-            for resource in self._resources.values()
-        )
+        return Counter(json.dumps(self._resource(logical_id), sort_keys=True) for logical_id in self._resources)
 
-    def state_machine(self) -> Mapping[str, Any]:
-        """The properties of the one state machine."""
-        [properties] = [
-            resource["Properties"]
-            for resource in self._resources.values()
-            if resource["Type"] == "AWS::StepFunctions::StateMachine"
-        ]
-        return dict(properties)
+    def _resource(self, logical_id: str) -> dict[str, Any]:
+        # Metadata is for people and tools; CloudFormation does nothing with it.
+        resource = {key: value for key, value in self._resources[logical_id].items() if key != "Metadata"}
+        flat: dict[str, Any] = self._flat(resource)
+        flat["DependsOn"] = sorted(map(self._name, resource.get("DependsOn", [])))
+        if logical_id in self._definitions:
+            flat["Properties"]["DefinitionString"] = self._asl(self._definitions[logical_id])
+        return flat
 
-    def flat(self, value: Any) -> Any:
-        """`value` with references as text, state machines as objects, and without free text."""
+    def _flat(self, value: Any) -> Any:
+        """`value` without free text, and with references written as in plain ASL."""
         if isinstance(value, list):
-            return [self.flat(each) for each in value]
+            return [self._flat(each) for each in value]
         if not isinstance(value, dict):
             return value
         match value:
@@ -49,14 +50,18 @@ class Reader:
             case {"Fn::GetAtt": [str(name), str(attribute)]}:
                 return f"${{{self._name(name)}.{attribute}}}"
             case {"Fn::Join": ["", [*parts]]}:
-                return "".join(self.flat(part) for part in parts)
-            case {"DefinitionString": definition, **others}:
-                substitutions = others.pop("DefinitionSubstitutions", {})
-                text = self.flat(definition)
-                for name, substitute in substitutions.items():
-                    text = text.replace(f"${{{name}}}", self.flat(substitute))
-                return {"Definition": json.loads(text), **self.flat(others)}
-        return {key: self.flat(inner) for key, inner in value.items() if key not in _FREE_TEXT}
+                return "".join(self._flat(part) for part in parts)
+        return {key: self._flat(inner) for key, inner in value.items() if key not in _FREE_TEXT}
+
+    def _asl(self, value: Any) -> Any:
+        """Part of a definition without its comments."""
+        if isinstance(value, dict):
+            return {key: self._asl(inner) for key, inner in value.items() if key != "Comment"}
+        if isinstance(value, list):
+            return [self._asl(each) for each in value]
+        if isinstance(value, str):
+            return re.sub(r"(?<=\$\{)\w+", lambda match: self._name(match[0]), value)
+        return value
 
     def _name(self, logical_id: str) -> str:
         if logical_id in self._shared or logical_id not in self._resources:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_cdk import Duration, Token
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -15,7 +15,6 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_stepfunctions as sfn
-from aws_cdk import aws_stepfunctions_tasks as tasks
 from constructs import Construct
 
 from .parts.alert_function import AlertFunction
@@ -35,6 +34,10 @@ from .parts.validation import (
     require_unreserved_keys,
 )
 from .parts.workflow import Workflow
+
+if TYPE_CHECKING:
+    # Slow to import, and only named in an annotation.
+    from aws_cdk import aws_stepfunctions_tasks as tasks
 
 
 class ScheduledStepFunctionsFargateTask(Construct):
@@ -103,7 +106,7 @@ class ScheduledStepFunctionsFargateTask(Construct):
         enabled: bool = True,
         time_window: scheduler.TimeWindow | None = None,
         input: Mapping[str, Any] | None = None,
-        container_overrides: Sequence[tasks.ContainerOverride] = (),
+        container_overrides: "Sequence[tasks.ContainerOverride]" = (),
         cpu: int | None = None,
         memory_limit_mib: int | None = None,
         task_role: iam.IRole | None = None,
@@ -250,14 +253,12 @@ class ScheduledStepFunctionsFargateTask(Construct):
 
     def _check_time(self, job: FargateJob, execution_timeout: Duration | None) -> None:
         """What is waited for a start, and what a run may take, must fit into the time that there is."""
-        require_duration(self, "timeout", job.timeout, at_least=Duration.seconds(1))
+        require_duration(self, "timeout", job.timeout)
         require_type(self, "retry", job.retry, (LaunchRetry, RetryPolicy), "Pass for example LaunchRetry().")
         if execution_timeout is None:
             self._check_budgets(job)
             return
-        require_duration(
-            self, "execution_timeout", execution_timeout, at_least=Duration.seconds(1), at_most=LONGEST_EXECUTION
-        )
+        require_duration(self, "execution_timeout", execution_timeout, at_most=LONGEST_EXECUTION)
         needed = job.timeout.plus(job.retry.longest_pause)
         if execution_timeout.to_seconds() < needed.to_seconds():
             raise invalid(

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_cdk import ArnFormat, Duration, Reference, Stack, Token, Tokenization
 from aws_cdk import aws_ec2 as ec2
@@ -12,13 +12,16 @@ from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_stepfunctions as sfn
-from aws_cdk import aws_stepfunctions_tasks as tasks
 from constructs import Construct
 
 from .job import LONGEST_EXECUTION, RESULT, BoundJob
 from .launch_loop import LaunchLoop
 from .retry import LaunchRetry, RetryPolicy
 from .validation import invalid, require_duration, require_type, require_whole_number
+
+if TYPE_CHECKING:
+    # Slow to import, and only named in an annotation.
+    from aws_cdk import aws_stepfunctions_tasks as tasks
 
 DEFAULT_TIMEOUT = Duration.hours(1)
 DEFAULT_RETRY = LaunchRetry()
@@ -73,7 +76,7 @@ class FargateJob:
 
     cluster: ecs.ICluster
     task_definition: ecs.TaskDefinition
-    container_overrides: Sequence[tasks.ContainerOverride] = ()
+    container_overrides: "Sequence[tasks.ContainerOverride]" = ()
     cpu: int | None = None
     memory_limit_mib: int | None = None
     task_role: iam.IRole | None = None
@@ -295,7 +298,7 @@ class FargateJob:
         return [container.container_name for container in self._containers if container.essential]
 
     def _check(self, scope: Construct) -> None:
-        require_duration(scope, "timeout", self.timeout, at_least=Duration.seconds(1), at_most=LONGEST_EXECUTION)
+        timeout = require_duration(scope, "timeout", self.timeout, at_most=LONGEST_EXECUTION)
         require_type(scope, "capacity", self.capacity, Capacity, "Pass for example Capacity.ON_DEMAND.")
         if self.propagated_tag_source is ecs.PropagatedTagSource.SERVICE:
             # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html
@@ -307,8 +310,8 @@ class FargateJob:
                 "Pass ecs.PropagatedTagSource.TASK_DEFINITION or NONE.",
             )
         if self.heartbeat is not None:
-            require_duration(scope, "heartbeat", self.heartbeat, at_least=Duration.seconds(1))
-            if self.heartbeat.to_seconds() >= self.timeout.to_seconds():
+            heartbeat = require_duration(scope, "heartbeat", self.heartbeat)
+            if heartbeat >= timeout:
                 raise invalid(
                     scope,
                     "heartbeat",
@@ -393,12 +396,9 @@ class FargateJob:
 def _log_stream(container: ecs.ContainerDefinition) -> Mapping[str, str]:
     """Where the container's output goes, if it goes to CloudWatch Logs."""
     driver = container.log_driver_config
-    if driver is None or driver.log_driver != "awslogs" or not driver.options:
+    if driver is None or driver.log_driver != "awslogs" or not (options := driver.options):
         return {}
-    return {
-        "logGroup": driver.options["awslogs-group"],
-        "logStreamPrefix": driver.options["awslogs-stream-prefix"],
-    }
+    return {"logGroup": options["awslogs-group"], "logStreamPrefix": options["awslogs-stream-prefix"]}
 
 
 def _platform_version(version: ecs.FargatePlatformVersion) -> str:

@@ -11,6 +11,7 @@ The text is matched raw, never parsed for this: the Cause is cut at 32,768 chara
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
@@ -57,62 +58,88 @@ def _task_failed(*conditions: sfn.Condition) -> sfn.Condition:
     return _and(sfn.Condition.string_equals(_ERROR_NAME, "States.TaskFailed"), *conditions)
 
 
-# What is left of a cut text may lack the stop code, which comes late in it.
-_NO_STOP_CODE = _not(_text_has('"StopCode"'))
+def _no_stop_code() -> sfn.Condition:
+    # What is left of a cut text may lack the stop code, which comes late in it.
+    return _not(_text_has('"StopCode"'))
+
 
 _NO_CAPACITY_TEXTS = ("Capacity is unavailable", "RESOURCE:", "reached the limit on the number of")
 
-_NO_CAPACITY = _or(
-    _named("AmazonECS.Unknown"),
-    _and(_named("ECS.*"), _text_has(*_NO_CAPACITY_TEXTS)),
-    _task_failed(
-        _stop_code("TaskFailedToStart"),
-        _text_has(*(f'"StoppedReason":"{text}' for text in _NO_CAPACITY_TEXTS)),
-    ),
-)
-_THROTTLED = _and(
-    _not(_NO_CAPACITY),
-    _or(
-        _named("ECS.ServerException", "ECS.SdkClientException"),
-        _and(
-            _named("ECS.*"), _text_has("Rate exceeded", "Throttling", "Request limit exceeded", "RequestLimitExceeded")
+
+@cache
+def _no_capacity() -> sfn.Condition:
+    return _or(
+        _named("AmazonECS.Unknown"),
+        _and(_named("ECS.*"), _text_has(*_NO_CAPACITY_TEXTS)),
+        _task_failed(
+            _stop_code("TaskFailedToStart"),
+            _text_has(*(f'"StoppedReason":"{text}' for text in _NO_CAPACITY_TEXTS)),
         ),
-        # The generic name: throttling, unless its text says that asking again is useless.
-        _and(
-            _named("ECS.AmazonECSException"),
-            _not(_text_has("AccessDenied", "not authorized", "InvalidParameter", "ClientException", "NotFound")),
-        ),
-    ),
-)
-_NEVER_STARTED = _task_failed(
-    _not(_NO_CAPACITY),
-    _or(
-        _stop_code("TaskFailedToStart"),
-        # Cut before the stop code: only if a start failed by its own words, and no container came to an end.
-        _and(
-            _NO_STOP_CODE,
-            _not(_text_has('"ExitCode"')),
-            _text_has(
-                "CannotPull",
-                "ResourceInitializationError",
-                "CannotStartContainerError",
-                "CannotCreateVolumeError",
-                "ContainerRuntimeTimeoutError",
-                "Timeout waiting for network interface",
+    )
+
+
+def _throttled() -> sfn.Condition:
+    return _and(
+        _not(_no_capacity()),
+        _or(
+            _named("ECS.ServerException", "ECS.SdkClientException"),
+            _and(
+                _named("ECS.*"),
+                _text_has("Rate exceeded", "Throttling", "Request limit exceeded", "RequestLimitExceeded"),
+            ),
+            # The generic name: throttling, unless its text says that asking again is useless.
+            _and(
+                _named("ECS.AmazonECSException"),
+                _not(_text_has("AccessDenied", "not authorized", "InvalidParameter", "ClientException", "NotFound")),
             ),
         ),
-    ),
-)
-_INTERRUPTED = _task_failed(_stop_code("SpotInterruption"))
-_APPLICATION = _task_failed(_or(_stop_code("EssentialContainerExited"), _and(_NO_STOP_CODE, _text_has('"ExitCode"'))))
-_TIMED_OUT = _named("States.Timeout", "States.HeartbeatTimeout")
-_CONFIGURATION = _and(_named("ECS.*"), _not(_NO_CAPACITY), _not(_THROTTLED))
+    )
 
-# A container ended the task, and the text is whole: the last keys are there, and it closes.
-_TELLS_EXIT_CODES = _task_failed(
-    _stop_code("EssentialContainerExited"),
-    sfn.Condition.string_matches(_CAUSE, '{*"TaskDefinitionArn":*}'),
-)
+
+def _never_started() -> sfn.Condition:
+    return _task_failed(
+        _not(_no_capacity()),
+        _or(
+            _stop_code("TaskFailedToStart"),
+            # Cut before the stop code: only if a start failed by its own words, and no container came to an end.
+            _and(
+                _no_stop_code(),
+                _not(_text_has('"ExitCode"')),
+                _text_has(
+                    "CannotPull",
+                    "ResourceInitializationError",
+                    "CannotStartContainerError",
+                    "CannotCreateVolumeError",
+                    "ContainerRuntimeTimeoutError",
+                    "Timeout waiting for network interface",
+                ),
+            ),
+        ),
+    )
+
+
+def _interrupted() -> sfn.Condition:
+    return _task_failed(_stop_code("SpotInterruption"))
+
+
+def _application() -> sfn.Condition:
+    return _task_failed(_or(_stop_code("EssentialContainerExited"), _and(_no_stop_code(), _text_has('"ExitCode"'))))
+
+
+def _timed_out() -> sfn.Condition:
+    return _named("States.Timeout", "States.HeartbeatTimeout")
+
+
+def _configuration() -> sfn.Condition:
+    return _and(_named("ECS.*"), _not(_no_capacity()), _not(_throttled()))
+
+
+def _tells_exit_codes() -> sfn.Condition:
+    # A container ended the task, and the text is whole: the last keys are there, and it closes.
+    return _task_failed(
+        _stop_code("EssentialContainerExited"),
+        sfn.Condition.string_matches(_CAUSE, '{*"TaskDefinitionArn":*}'),
+    )
 
 
 @dataclass(frozen=True)
@@ -121,17 +148,17 @@ class _Kind:
 
     counter: str
     state: str
-    condition: sfn.Condition
+    condition: Callable[[], sfn.Condition]
     policy: Callable[[LaunchRetry], RetryPolicy]
 
 
 _KINDS = (
-    _Kind("throttled", "Throttled", _THROTTLED, lambda retry: retry.throttled),
-    _Kind("noCapacity", "No capacity", _NO_CAPACITY, lambda retry: retry.no_capacity),
-    _Kind("neverStarted", "Never started", _NEVER_STARTED, lambda retry: retry.never_started),
-    _Kind("application", "Application failed", _APPLICATION, lambda retry: retry.application),
-    _Kind("timedOut", "Timed out", _TIMED_OUT, lambda retry: retry.timed_out),
-    _Kind("configuration", "Wrong configuration", _CONFIGURATION, lambda retry: retry.configuration),
+    _Kind("throttled", "Throttled", _throttled, lambda retry: retry.throttled),
+    _Kind("noCapacity", "No capacity", _no_capacity, lambda retry: retry.no_capacity),
+    _Kind("neverStarted", "Never started", _never_started, lambda retry: retry.never_started),
+    _Kind("application", "Application failed", _application, lambda retry: retry.application),
+    _Kind("timedOut", "Timed out", _timed_out, lambda retry: retry.timed_out),
+    _Kind("configuration", "Wrong configuration", _configuration, lambda retry: retry.configuration),
 )
 
 
@@ -198,7 +225,7 @@ class LaunchLoop:
             comment="first failure",
         )
         if fallback is not None:
-            why.when(_or(_INTERRUPTED, _NO_CAPACITY), fallback, comment="no Spot capacity")
+            why.when(_or(_interrupted(), _no_capacity()), fallback, comment="no Spot capacity")
         if self._has_sidecar:
             ends.append(self._sidecar(why, suffix))
         retried = [each for each in self._kinds if fallback is None or each[0].counter != "noCapacity"]
@@ -211,7 +238,7 @@ class LaunchLoop:
         for kind, policy in retried:
             within_budget = sfn.Condition.number_less_than(f"$.{LAUNCH}.{kind.counter}", policy.max_attempts)
             count = self._count(kind, policy, suffix).next(wait)
-            why.when(_and(kind.condition, within_budget), count, comment=f"{kind.state.lower()}, budget left")
+            why.when(_and(kind.condition(), within_budget), count, comment=f"{kind.state.lower()}, budget left")
         why.otherwise(self._on_failure)
         return ends
 
@@ -241,7 +268,7 @@ class LaunchLoop:
         https://github.com/aws/aws-cdk/issues/32877
         """
         why.when(
-            _and(_TELLS_EXIT_CODES, sfn.Condition.is_not_present(_STOPPED)),
+            _and(_tells_exit_codes(), sfn.Condition.is_not_present(_STOPPED)),
             sfn.Pass(
                 self._scope,
                 f"Read the exit codes{suffix}",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import accumulate, repeat
 
 from aws_cdk import Duration
@@ -45,9 +46,9 @@ class RetryPolicy:
         require_whole_number(
             where, "max_attempts", self.max_attempts, at_least=0, at_most=MOST_ATTEMPTS, known_at_synthesis=True
         )
-        require_duration(where, "interval", self.interval, at_least=Duration.seconds(1))
-        require_duration(where, "max_delay", self.max_delay, at_least=Duration.seconds(1), at_most=_LONGEST_DELAY)
-        if self.max_delay.to_seconds() < self.interval.to_seconds():
+        interval = require_duration(where, "interval", self.interval)
+        max_delay = require_duration(where, "max_delay", self.max_delay, at_most=_LONGEST_DELAY)
+        if max_delay < interval:
             raise invalid(
                 where,
                 "max_delay",
@@ -61,6 +62,7 @@ class RetryPolicy:
                 where, "backoff_rate", "must be finite, and 1 or more", self.backoff_rate, "Pass for example 2."
             )
 
+    @cached_property
     def _value(self) -> tuple[object, ...]:
         # Durations are handles of another runtime: two of equal length are not equal to Python.
         return (
@@ -72,10 +74,10 @@ class RetryPolicy:
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, RetryPolicy) and self._value() == other._value()
+        return isinstance(other, RetryPolicy) and self._value == other._value
 
     def __hash__(self) -> int:
-        return hash(self._value())
+        return hash(self._value)
 
     def __repr__(self) -> str:
         return (
@@ -84,7 +86,7 @@ class RetryPolicy:
             f"jitter={self.jitter})"
         )
 
-    @property
+    @cached_property
     def ceilings(self) -> tuple[int, ...]:
         """The longest pause before each further attempt, in seconds."""
         longest = int(self.max_delay.to_seconds())
@@ -96,7 +98,7 @@ class RetryPolicy:
         )
         return tuple(min(int(pause), longest) for pause, _ in zip(growth, range(self.max_attempts), strict=False))
 
-    @property
+    @cached_property
     def longest_pause(self) -> Duration:
         """What all pauses together take at the most."""
         return Duration.seconds(sum(self.ceilings))
@@ -170,4 +172,4 @@ class LaunchRetry:
     @property
     def longest_pause(self) -> Duration:
         """What the pauses of all budgets together take at the most."""
-        return Duration.seconds(sum(int(policy.longest_pause.to_seconds()) for policy in self.budgets.values()))
+        return Duration.seconds(sum(sum(policy.ceilings) for policy in self.budgets.values()))

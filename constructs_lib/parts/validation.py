@@ -47,12 +47,10 @@ def require_whole_number(
     known_at_synthesis: bool = False,
 ) -> None:
     """`value` must be an integer within the bounds; a token passes unless it is reckoned with at synthesis."""
-    if _is_token(value):
-        if known_at_synthesis:
-            remedy = f"Pass a literal such as {at_least} instead of a token."
-            raise invalid(where, argument, "must be known at synthesis", value, remedy)
+    if isinstance(value, int) and not isinstance(value, bool) and at_least <= value <= at_most:
         return
-    if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value <= at_most:
+    # To Python, a token in place of a number is a float.
+    if not _is_token(value):
         raise invalid(
             where,
             argument,
@@ -60,6 +58,9 @@ def require_whole_number(
             value,
             f"Pass for example {at_least if at_least > 0 else min(1, at_most)}.",
         )
+    if known_at_synthesis:
+        remedy = f"Pass a literal such as {at_least} instead of a token."
+        raise invalid(where, argument, "must be known at synthesis", value, remedy)
 
 
 def require_duration(
@@ -67,10 +68,13 @@ def require_duration(
     argument: str,
     value: Duration,
     *,
-    at_least: Duration,
+    at_least: Duration = Duration.seconds(1),
     at_most: Duration | None = None,
-) -> None:
-    """`value` must be a literal (it is reckoned with at synthesis), in whole seconds, within the bounds."""
+) -> int:
+    """`value` must be a literal (it is reckoned with at synthesis), in whole seconds, within the bounds.
+
+    Returns its length in seconds.
+    """
     if not isinstance(value, Duration):
         raise invalid(where, argument, "must be a Duration", value, "Pass for example Duration.hours(1).")
     if value.is_unresolved():
@@ -98,6 +102,7 @@ def require_duration(
             value,
             f"Pass Duration.seconds({int(at_most.to_seconds())}) or less.",
         )
+    return int(milliseconds) // 1000
 
 
 def require_unreserved_keys(where: Construct, argument: str, value: Mapping[str, Any], reserved: Sequence[str]) -> None:
