@@ -63,6 +63,10 @@ tests: setup
 snapshots: setup ## Record the snapshots anew; read the diff before you commit it
 	@$(PYTHON) -m pytest -q tests/constructs/test_snapshots.py --snapshot-update
 
+.PHONY: soak
+soak: setup ## Run the semaphore's protocol for a million steps against its model
+	@$(PYTHON) -m tests.lambda_src.semaphore.soak
+
 .PHONY: bench
 bench: setup ## Measure what the library costs; prints ratios, writes build/bench/
 	@$(PYTHON) -m benchmarks
