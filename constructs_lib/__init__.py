@@ -3,8 +3,9 @@
 from .parts.alert_function import AlertFunction
 from .parts.fargate_job import Capacity
 from .parts.retry import NO_RETRY, RETRY_LIKE_THE_ORIGINAL, LaunchRetry, RetryPolicy
+from .parts.semaphore import Semaphore, SharedSemaphore
 from .parts.validation import ConfigurationError
-from .scheduled_step_functions_fargate_task import ScheduledStepFunctionsFargateTask
+from .scheduled_step_functions_fargate_task import Overlap, ScheduledStepFunctionsFargateTask
 
 __all__ = [
     "NO_RETRY",
@@ -13,6 +14,9 @@ __all__ = [
     "Capacity",
     "ConfigurationError",
     "LaunchRetry",
+    "Overlap",
     "RetryPolicy",
     "ScheduledStepFunctionsFargateTask",
+    "Semaphore",
+    "SharedSemaphore",
 ]

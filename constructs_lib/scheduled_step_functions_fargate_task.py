@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from aws_cdk import Duration, Token
+from aws_cdk import Duration, RemovalPolicy, Token
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
@@ -20,11 +21,13 @@ from constructs import Construct
 from .parts.alert_function import AlertFunction
 from .parts.dead_letters import DeadLetters
 from .parts.fargate_job import DEFAULT_RETRY, DEFAULT_TIMEOUT, Capacity, FargateJob
+from .parts.guard import GuardedJob, Terms
 from .parts.handlers import Handler, as_handlers
-from .parts.job import LONGEST_EXECUTION, RESERVED_KEYS
+from .parts.job import LONGEST_EXECUTION, PERMITS, RESERVED_KEYS, Job
 from .parts.missed_run_alarm import missed_run_alarm
 from .parts.retry import LaunchRetry, RetryPolicy
 from .parts.schedule_trigger import ScheduleLike, ScheduleTrigger
+from .parts.semaphore import Semaphore, SharedSemaphore
 from .parts.validation import (
     invalid,
     leads_somewhere,
@@ -38,6 +41,24 @@ from .parts.workflow import Workflow
 if TYPE_CHECKING:
     # Slow to import, and only named in an annotation.
     from aws_cdk import aws_stepfunctions_tasks as tasks
+
+
+# How long a container may go on after its task was told to stop, at the most:
+# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html
+_LONGEST_STOP = Duration.minutes(2)
+
+
+class Overlap(Enum):
+    """What becomes of a run that comes round while the one before it is not over."""
+
+    ALLOW = "allow"
+    """It runs beside it."""
+
+    SKIP = "skip"
+    """It is left out: the execution ends SUCCEEDED, with ``{"granted": false}`` at ``$.permits.turn``."""
+
+    WAIT = "wait"
+    """It waits for its turn, at no cost: first come, first served."""
 
 
 class ScheduledStepFunctionsFargateTask(Construct):
@@ -76,7 +97,10 @@ class ScheduledStepFunctionsFargateTask(Construct):
         heartbeat: The run fails when no heartbeat arrived for so long; shorter than ``timeout``. Default: none.
         retry: Which failures are launched again, and how often. Default ``LaunchRetry()``.
         execution_timeout: How long the whole execution may take, pauses included. Default: what ``timeout`` and
-            ``retry`` add up to, and 15 minutes for the handlers.
+            ``retry`` add up to, and 15 minutes for the handlers; a year where it may wait for a permit.
+        overlap: What becomes of a run while the one before it is not over: ``Overlap.ALLOW`` (default), ``SKIP`` or
+            ``WAIT``. The latter two make a `Semaphore` of one permit.
+        semaphore: Shares out permits among jobs: the task runs with one of them only. Default: none.
         alert_lambda: A function to tell of a failure instead of the library's own. It gets
             ``{"Response": <the input, with the error beside it>, "Execution": <the context object>}``.
         failure_handlers: Who is told of a failure, in this order: functions, topics, `AlertFunction`. Default: a
@@ -120,6 +144,8 @@ class ScheduledStepFunctionsFargateTask(Construct):
         heartbeat: Duration | None = None,
         retry: LaunchRetry | RetryPolicy | None = None,
         execution_timeout: Duration | None = None,
+        overlap: Overlap = Overlap.ALLOW,
+        semaphore: SharedSemaphore | None = None,
         alert_lambda: lambda_.IFunction | None = None,
         failure_handlers: Sequence[lambda_.IFunction | sns.ITopic | Handler] | None = None,
         success_handlers: Sequence[lambda_.IFunction | sns.ITopic | Handler] = (),
@@ -152,7 +178,8 @@ class ScheduledStepFunctionsFargateTask(Construct):
         )
         run_input = input or {}
         self._check_name(rule_name)
-        self._check_input(run_input, job)
+        require_type(self, "overlap", overlap, Overlap, "Pass for example Overlap.SKIP.")
+        self._check_input(run_input, job, guarded=overlap is not Overlap.ALLOW or semaphore is not None)
         self._check_time(job, execution_timeout)
 
         self.dead_letters = DeadLetters(self, "DeadLetters", alarm_actions=alarm_actions)
@@ -161,10 +188,23 @@ class ScheduledStepFunctionsFargateTask(Construct):
             self.alert = AlertFunction(self, "Alert", alarm_actions=alarm_actions, log_retention=log_retention)
             failure_handlers = [self.alert]
 
+        guarded: Job = job
+        if semaphore is not None:
+            require_type(
+                self, "semaphore", semaphore, SharedSemaphore, "Pass for example Semaphore(self, 'Quota', limit=5)."
+            )
+            guarded = GuardedJob(job=guarded, semaphore=semaphore, id="quota")
+        self.turns: Semaphore | None = None
+        if overlap is not Overlap.ALLOW:
+            self.turns = self._make_turns(overlap, log_retention, alarm_actions)
+            terms = Terms(on_busy="skip" if overlap is Overlap.SKIP else "wait")
+            # Outside the quota: a run that is skipped, or that waits for its turn, takes nothing from others.
+            guarded = GuardedJob(job=guarded, semaphore=self.turns, id="turn", terms=terms)
+
         self.workflow = Workflow(
             self,
             "Workflow",
-            job=job,
+            job=guarded,
             name=rule_name or self.node.path,
             dead_letters=self.dead_letters.queue,
             on_failure=[
@@ -216,12 +256,28 @@ class ScheduledStepFunctionsFargateTask(Construct):
         """All alarms of this construct."""
         of_alert = [self.alert.alarm, self.alert.dead_letters.alarm] if self.alert else []
         missed = [self.missed_run_alarm] if self.missed_run_alarm else []
-        return [*self.workflow.alarms.values(), self.dead_letters.alarm, *of_alert, *missed]
+        of_turns = [*self.turns.alarms.values(), self.turns.dead_letters.alarm] if self.turns else []
+        return [*self.workflow.alarms.values(), self.dead_letters.alarm, *of_alert, *missed, *of_turns]
 
     @property
     def security_groups(self) -> Sequence[ec2.ISecurityGroup]:
         """The security groups of the task."""
         return self.workflow.job.security_groups
+
+    def _make_turns(
+        self, overlap: Overlap, log_retention: logs.RetentionDays, alarm_actions: Sequence[cloudwatch.IAlarmAction]
+    ) -> Semaphore:
+        return Semaphore(
+            self,
+            "Turns",
+            limit=1,
+            grace=_LONGEST_STOP,
+            # Nobody else holds its permit: it may go with the state machine.
+            removal_policy=RemovalPolicy.DESTROY,
+            oldest_waiter_alarm=Duration.hours(1) if overlap is Overlap.WAIT else None,
+            log_retention=log_retention,
+            alarm_actions=alarm_actions,
+        )
 
     def _check_name(self, rule_name: str | None) -> None:
         # The state machine's name is the longer one, and may have 80 characters:
@@ -238,9 +294,9 @@ class ScheduledStepFunctionsFargateTask(Construct):
                 "Shorten it, or leave it out.",
             )
 
-    def _check_input(self, run_input: Mapping[str, Any], job: FargateJob) -> None:
+    def _check_input(self, run_input: Mapping[str, Any], job: FargateJob, *, guarded: bool) -> None:
         require_type(self, "input", run_input, Mapping, "Pass for example input={'day': 'monday'}.")
-        require_unreserved_keys(self, "input", run_input, RESERVED_KEYS)
+        require_unreserved_keys(self, "input", run_input, [*RESERVED_KEYS, PERMITS] if guarded else RESERVED_KEYS)
         for path in job.input_paths():
             if not leads_somewhere(path, run_input):
                 raise invalid(

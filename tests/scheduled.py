@@ -25,8 +25,10 @@ from constructs_lib import (
     AlertFunction,
     Capacity,
     LaunchRetry,
+    Overlap,
     RetryPolicy,
     ScheduledStepFunctionsFargateTask,
+    Semaphore,
 )
 from tests.templates import FLAGS
 
@@ -161,3 +163,9 @@ def full_options(around: Surroundings) -> dict[str, Any]:
 def full(stack: cdk.Stack) -> ScheduledStepFunctionsFargateTask:
     around = surroundings(stack, sidecars=["proxy"])
     return scheduled(around, **full_options(around))
+
+
+def guarded(stack: cdk.Stack, overlap: Overlap = Overlap.SKIP) -> ScheduledStepFunctionsFargateTask:
+    """One run at a time, with a permit that it shares with other jobs."""
+    quota = Semaphore(stack, "Quota", limit=20, max_starts_per_second=20)
+    return scheduled(surroundings(stack), overlap=overlap, semaphore=quota)

@@ -14,8 +14,8 @@ from tests.templates import REPOSITORY
 LIBRARY = REPOSITORY / "constructs_lib"
 HANDLERS = REPOSITORY / "lambda_src"
 
-# The run-time dependencies of the published package.
-MAY_BE_NEEDED = {"aws_cdk", "constructs"}
+# The run-time dependencies of the published package; jsii comes with the CDK, which is made with it.
+MAY_BE_NEEDED = {"aws_cdk", "constructs", "jsii"}
 PROVIDED_BY_LAMBDA = {"boto3", "botocore"}
 
 

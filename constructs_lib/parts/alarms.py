@@ -12,9 +12,10 @@ def alarm_on(
     metric: cloudwatch.Metric,
     *,
     description: str,
+    threshold: int = 1,
     actions: Sequence[cloudwatch.IAlarmAction] = (),
 ) -> cloudwatch.Alarm:
-    """An alarm that rings as soon as `metric` counts one, and rests while there is no data.
+    """An alarm that rings as soon as `metric` reaches `threshold`, and rests while there is no data.
 
     Without actions it is still there to be seen in the console.
     """
@@ -22,7 +23,7 @@ def alarm_on(
         scope,
         id_,
         alarm_description=description,
-        threshold=1,
+        threshold=threshold,
         evaluation_periods=1,
         comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
         treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,

@@ -15,12 +15,23 @@ RESULT, ERROR, LAUNCH = "result", "error", "launch"
 
 RESERVED_KEYS = (RESULT, ERROR, LAUNCH)
 
+PERMITS = "permits"
+"""The key that guards set beside the input."""
+
 # An execution, and so a job in it, may run for a year:
 # https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 LONGEST_EXECUTION = Duration.days(365)
 
 # What happens after the job failed (alerts and their retries) has this long before the execution times out.
 TIME_FOR_HANDLERS = Duration.minutes(15)
+
+
+class Connection(Protocol):
+    """Something that must know the state machine, or be known to it, once there is one."""
+
+    def connect(self, state_machine: sfn.StateMachine) -> None:
+        """Makes what the two need of each other, beside the state machine."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +43,14 @@ class BoundJob:
         statements: What the state machine's role must be allowed, and nothing more.
         longest_run: How long the states may take at most, pauses between attempts included.
         security_groups: Those that the job's network interfaces are in.
+        connections: What the state machine is to be connected to.
     """
 
     chain: sfn.Chain
     statements: Sequence[iam.PolicyStatement]
     longest_run: Duration
     security_groups: Sequence[ec2.ISecurityGroup] = ()
+    connections: Sequence[Connection] = ()
 
 
 class Job(Protocol):

@@ -97,6 +97,8 @@ class Workflow(Construct):
             tracing_enabled=True,
         )
         self._grant(on_failure, on_success)
+        for other in self.job.connections:
+            other.connect(self.state_machine)
         self.unseen_endings = self._watch(on_failure)
         self.alarms = self._make_alarms(name, alarm_actions)
 

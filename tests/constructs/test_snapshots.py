@@ -1,4 +1,4 @@
-"""Two whole templates, for reviewers: the diff of a change shows what it does to a deployment.
+"""Three whole templates, for reviewers: the diff of a change shows what it does to a deployment.
 
 Recorded anew by `make snapshots`.
 """
@@ -12,7 +12,7 @@ import aws_cdk as cdk
 import pytest
 
 from constructs_lib.parts import functions
-from tests.scheduled import full, make_app, scheduled, surroundings, template_of
+from tests.scheduled import full, guarded, make_app, scheduled, surroundings, template_of
 from tests.templates import REPOSITORY, only, readable
 
 Check = Callable[[dict[str, Any]], None]
@@ -25,6 +25,11 @@ def test_bare(stack: cdk.Stack, matches_snapshot: Check) -> None:
 
 def test_full(stack: cdk.Stack, matches_snapshot: Check) -> None:
     full(stack)
+    matches_snapshot(template_of(stack))
+
+
+def test_guarded(stack: cdk.Stack, matches_snapshot: Check) -> None:
+    guarded(stack)
     matches_snapshot(template_of(stack))
 
 

@@ -13,7 +13,7 @@ from asl_tools.resolve import state_machines
 from asl_tools.validate import problems_of_all
 from constructs_lib import NO_RETRY, RETRY_LIKE_THE_ORIGINAL, Capacity, LaunchRetry, RetryPolicy
 from stacks.scheduled_example import ScheduledExample
-from tests.scheduled import full, make_app, scheduled, surroundings, template_of
+from tests.scheduled import full, guarded, make_app, scheduled, surroundings, template_of
 
 # A dependency that CDK states although a reference implies it.
 CDK_S_OWN = {"W3005"}
@@ -23,13 +23,15 @@ CDK_S_OWN = {"W3005"}
 def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     app = make_app(tmp_path_factory.mktemp("validators"))
     example = ScheduledExample(app, "Example")
-    bare, everything = cdk.Stack(app, "Bare"), cdk.Stack(app, "Full")
+    bare, everything, shared = (cdk.Stack(app, name) for name in ("Bare", "Full", "Guarded"))
     scheduled(surroundings(bare))
     full(everything)
-    return {"example": template_of(example), "bare": template_of(bare), "full": template_of(everything)}
+    guarded(shared)
+    stacks = {"example": example, "bare": bare, "full": everything, "guarded": shared}
+    return {name: template_of(stack) for name, stack in stacks.items()}
 
 
-@pytest.mark.parametrize("name", ["example", "bare", "full"])
+@pytest.mark.parametrize("name", ["example", "bare", "full", "guarded"])
 def test_cfn_lint(name: str, templates: dict[str, dict[str, Any]]) -> None:
     matches = lint_all(json.dumps(templates[name]))
     # The others are of the kind "I": information.
@@ -42,7 +44,7 @@ def test_cfn_lint_finds_a_mistake(templates: dict[str, dict[str, Any]]) -> None:
     assert "E3002" in {match.rule.id for match in lint_all(json.dumps(broken))}
 
 
-@pytest.mark.parametrize("name", ["example", "bare", "full"])
+@pytest.mark.parametrize("name", ["example", "bare", "full", "guarded"])
 def test_cloudformation_validate(name: str, templates: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     assert grave_diagnostics(templates[name], tmp_path) == []
 
