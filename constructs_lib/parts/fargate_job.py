@@ -14,6 +14,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
+from .acknowledgements import as_in_findings
 from .job import LONGEST_EXECUTION, RESULT, BoundJob
 from .launch_loop import LaunchLoop
 from .retry import LaunchRetry, RetryPolicy
@@ -116,6 +117,10 @@ class FargateJob:
             statements=self._statements(scope),
             longest_run=self._longest_run(),
             security_groups=security_groups,
+            acknowledgements={
+                f"AwsSolutions-IAM5[Resource::{as_in_findings(Stack.of(scope), _any_task(scope))}]": "The id of a "
+                "task is not known before it runs; the condition allows tasks of this cluster, or at launch, only."
+            },
         )
 
     def description(self) -> Mapping[str, Any]:
@@ -234,7 +239,7 @@ class FargateJob:
         """https://docs.aws.amazon.com/step-functions/latest/dg/connect-ecs.html, narrowed to what this job uses."""
         stack = Stack.of(scope)
         in_this_cluster = {"ArnEquals": {"ecs:cluster": self.cluster.cluster_arn}}
-        tasks_of_account = stack.format_arn(service="ecs", resource="task", resource_name="*")
+        any_task = _any_task(scope)
         roles = [
             self.task_role or self.task_definition.task_role,
             self.task_definition.obtain_execution_role(),
@@ -247,14 +252,14 @@ class FargateJob:
             ),
             iam.PolicyStatement(
                 actions=["ecs:StopTask", "ecs:DescribeTasks"],
-                resources=[tasks_of_account],
+                resources=[any_task],
                 conditions=in_this_cluster,
             ),
             iam.PolicyStatement(
                 # Needed for tags at launch since ECS authorizes tagging on its own:
                 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/supported-iam-actions-tagging.html
                 actions=["ecs:TagResource"],
-                resources=[tasks_of_account],
+                resources=[any_task],
                 conditions={"StringEquals": {"ecs:CreateAction": "RunTask"}},
             ),
             iam.PolicyStatement(
@@ -391,6 +396,10 @@ class FargateJob:
             "Pass subnets=ec2.SubnetSelection(...) for subnets that the VPC has; for public subnets add "
             "assign_public_ip=True.",
         )
+
+
+def _any_task(scope: Construct) -> str:
+    return Stack.of(scope).format_arn(service="ecs", resource="task", resource_name="*")
 
 
 def _log_stream(container: ecs.ContainerDefinition) -> Mapping[str, str]:

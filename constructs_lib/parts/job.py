@@ -1,7 +1,7 @@
 """What a workflow runs: the contract between a kind of work and the state machine around it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from aws_cdk import Duration
@@ -44,6 +44,7 @@ class BoundJob:
         longest_run: How long the states may take at most, pauses between attempts included.
         security_groups: Those that the job's network interfaces are in.
         connections: What the state machine is to be connected to.
+        acknowledgements: Why cdk-nag findings on the statements are right as they are.
     """
 
     chain: sfn.Chain
@@ -51,6 +52,7 @@ class BoundJob:
     longest_run: Duration
     security_groups: Sequence[ec2.ISecurityGroup] = ()
     connections: Sequence[Connection] = ()
+    acknowledgements: Mapping[str, str] = field(default_factory=dict)
 
 
 class Job(Protocol):

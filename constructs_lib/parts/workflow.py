@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from aws_cdk import Aws, Duration, Names, RemovalPolicy, Stack
+from aws_cdk import Aws, Duration, Names, RemovalPolicy
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_events as events
 from aws_cdk import aws_logs as logs
@@ -10,7 +10,7 @@ from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
-from .acknowledgements import acknowledge, as_in_findings
+from .acknowledgements import acknowledge
 from .alarms import alarm_on
 from .handlers import Handler, Message, task_state
 from .job import ERROR, LONGEST_EXECUTION, TIME_FOR_HANDLERS, Job
@@ -166,15 +166,12 @@ class Workflow(Construct):
             handler.grant(self.state_machine)
         if any(handlers):
             self._dead_letters.grant_send_messages(self.state_machine)
-        stack = Stack.of(self)
-        tasks_of_account = stack.format_arn(service="ecs", resource="task", resource_name="*")
         acknowledge(
             self.state_machine.role,
             {
                 "AwsSolutions-IAM5[Resource::*]": "The log delivery and X-Ray actions of Step Functions "
                 "have no resource level.",
-                f"AwsSolutions-IAM5[Resource::{as_in_findings(stack, tasks_of_account)}]": "The id of a task "
-                "is not known before it runs; the condition allows tasks of this cluster, or at launch, only.",
+                **self.job.acknowledgements,
             },
         )
 
