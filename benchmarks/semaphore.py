@@ -1,10 +1,8 @@
 """What a permit costs and how fast it changes hands: N executions at one limit, on the embedded AWS."""
 
-import io
 import json
 import tempfile
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import combinations
@@ -18,10 +16,10 @@ from aws_cdk import aws_stepfunctions as sfn
 
 from constructs_lib import Semaphore
 from embedded_aws import EmbeddedAws
+from embedded_aws.deployment import deploy
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "build" / "bench" / "semaphore.json"
-ASSETS = "assets"
 SIZES = (20, 100)
 LIMIT = 5
 JOB_SECONDS = 2
@@ -46,43 +44,17 @@ def run(sizes: Sequence[int] = SIZES) -> list[Row]:
 
 
 def _deploy(aws: EmbeddedAws, folder: Path) -> dict[str, str]:
-    synthesizer = cdk.DefaultStackSynthesizer(file_assets_bucket_name=ASSETS, generate_bootstrap_version_rule=False)
     app = cdk.App(outdir=str(folder), analytics_reporting=False)
-    stack = cdk.Stack(app, "Bench", synthesizer=synthesizer)
+    stack = cdk.Stack(app, "Bench")
     semaphore = Semaphore(stack, "Semaphore", limit=LIMIT)
     work = sfn.Wait(stack, "Work", time=sfn.WaitTime.duration(Duration.seconds(JOB_SECONDS)))
     guarded = semaphore.guard(stack, "Quota", work, key="$.key")
     machine = sfn.StateMachine(stack, "Machine", definition_body=sfn.DefinitionBody.from_chainable(guarded))
     semaphore.connect(machine)
-    cdk.CfnOutput(stack, "Machine1", value=machine.state_machine_arn)
-    cdk.CfnOutput(stack, "Log", value=semaphore.function.log_group.log_group_name)
+    cdk.CfnOutput(stack, "MachineOutput", value=machine.state_machine_arn)
+    cdk.CfnOutput(stack, "LogOutput", value=semaphore.function.log_group.log_group_name)
     app.synth()
-
-    storage = aws.client("s3")
-    storage.create_bucket(Bucket=ASSETS)
-    template = ""
-    for asset in json.loads((folder / f"{stack.artifact_id}.assets.json").read_text())["files"].values():
-        path = folder / asset["source"]["path"]
-        [destination] = asset["destinations"].values()
-        content = _zipped(path) if asset["source"]["packaging"] == "zip" else path.read_bytes()
-        storage.put_object(Bucket=ASSETS, Key=destination["objectKey"], Body=content)
-        if path.name == stack.template_file:
-            template = f"{aws.endpoint}/{ASSETS}/{destination['objectKey']}"
-    formation = aws.client("cloudformation")
-    formation.create_stack(StackName=stack.stack_name, TemplateURL=template, Capabilities=["CAPABILITY_IAM"])
-    formation.get_waiter("stack_create_complete").wait(
-        StackName=stack.stack_name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
-    )
-    [made] = formation.describe_stacks(StackName=stack.stack_name)["Stacks"]
-    return {one["OutputKey"]: one["OutputValue"] for one in made["Outputs"]}
-
-
-def _zipped(folder: Path) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for file in sorted(folder.rglob("*")):
-            archive.write(file, file.relative_to(folder))
-    return content.getvalue()
+    return deploy(aws, folder, stack.artifact_id)
 
 
 def _measure(aws: EmbeddedAws, outputs: Mapping[str, str], key: str, size: int) -> Row:
@@ -90,7 +62,7 @@ def _measure(aws: EmbeddedAws, outputs: Mapping[str, str], key: str, size: int) 
     calls_before = _calls(aws, outputs["Log"])
     input_ = json.dumps({"key": key})
     executions = [
-        states.start_execution(stateMachineArn=outputs["Machine1"], input=input_)["executionArn"] for _ in range(size)
+        states.start_execution(stateMachineArn=outputs["Machine"], input=input_)["executionArn"] for _ in range(size)
     ]
     deadline = time.monotonic() + PATIENCE
     open_ = list(executions)

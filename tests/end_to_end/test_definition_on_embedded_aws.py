@@ -4,10 +4,8 @@ CloudFormation of the embedded AWS gets the template as the CDK wrote it; the su
 `make demo` deploys with the CDK's own CLI instead.
 """
 
-import io
 import json
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,11 +24,11 @@ from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_doc
 
 from constructs_lib import AlertFunction, LaunchRetry, RetryPolicy, ScheduledStepFunctionsFargateTask
 from embedded_aws import EmbeddedAws, LaunchFault
+from embedded_aws.deployment import deploy
 from tests.scheduled import SCHEDULE, Surroundings, make_app, surroundings
 
 pytestmark = pytest.mark.xdist_group("embedded_aws")
 
-ASSETS = "assets"
 PATIENCE = 30.0
 
 Command = list[str]
@@ -59,8 +57,7 @@ def eventually(probe: Callable[[], Any], what: str) -> Any:
 
 
 def make_stack(app: cdk.App) -> cdk.Stack:
-    synthesizer = cdk.DefaultStackSynthesizer(file_assets_bucket_name=ASSETS, generate_bootstrap_version_rule=False)
-    stack = cdk.Stack(app, "Jobs", synthesizer=synthesizer)
+    stack = cdk.Stack(app, "Jobs")
     around = surroundings(stack)
     alert = AlertFunction(stack, "Alert")
     unheard = AlertFunction(stack, "Unheard")
@@ -208,47 +205,9 @@ class Account:
 def account(embedded_aws: EmbeddedAws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     app = make_app(tmp_path_factory.mktemp("end_to_end"))
     stack = make_stack(app)
-    template = upload_assets(embedded_aws, Path(app.synth().directory), stack)
-    yield Account(embedded_aws, deploy(embedded_aws, stack, template))
+    outputs = deploy(embedded_aws, Path(app.synth().directory), stack.artifact_id)
+    yield Account(embedded_aws, outputs)
     embedded_aws.reset()
-
-
-def upload_assets(aws: EmbeddedAws, assembly: Path, stack: cdk.Stack) -> str:
-    """Uploads what the stack needs, its template included, whose address is returned."""
-    bucket = aws.client("s3")
-    bucket.create_bucket(Bucket=ASSETS)
-    address = ""
-    for asset in json.loads((assembly / f"{stack.artifact_id}.assets.json").read_text())["files"].values():
-        path = assembly / asset["source"]["path"]
-        content = zipped(path) if asset["source"]["packaging"] == "zip" else path.read_bytes()
-        [destination] = asset["destinations"].values()
-        bucket.put_object(Bucket=ASSETS, Key=destination["objectKey"], Body=content)
-        if path.name == stack.template_file:
-            address = f"{aws.endpoint}/{ASSETS}/{destination['objectKey']}"
-    return address
-
-
-def zipped(folder: Path) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for file in sorted(folder.rglob("*")):
-            archive.write(file, file.relative_to(folder))
-    return content.getvalue()
-
-
-def deploy(aws: EmbeddedAws, stack: cdk.Stack, template: str) -> dict[str, str]:
-    """The outputs of the stack, without their suffix."""
-    formation = aws.client("cloudformation")
-    formation.create_stack(StackName=stack.stack_name, TemplateURL=template, Capabilities=["CAPABILITY_IAM"])
-
-    def finished() -> dict[str, Any] | None:
-        [now] = formation.describe_stacks(StackName=stack.stack_name)["Stacks"]
-        status: str = now["StackStatus"]
-        return None if status.endswith("_IN_PROGRESS") else dict(now)
-
-    ended = eventually(finished, "the deployment")
-    assert ended["StackStatus"] == "CREATE_COMPLETE", formation.describe_stack_events(StackName=stack.stack_name)
-    return {one["OutputKey"].removesuffix("Output"): one["OutputValue"] for one in ended["Outputs"]}
 
 
 # --- runs ----------------------------------------------------------------------------------------------------

@@ -21,10 +21,11 @@ from constructs import Construct
 
 from constructs_lib import Semaphore
 from embedded_aws import EmbeddedAws
+from embedded_aws.deployment import deploy
 from semaphore import protocol
 from semaphore.protocol import Commit, Operation, ReadLine, SetCounter, Settings, Tell
 from semaphore.table import Table
-from tests.end_to_end.test_definition_on_embedded_aws import ASSETS, deploy, eventually, upload_assets
+from tests.end_to_end.test_definition_on_embedded_aws import eventually
 from tests.scheduled import make_app
 
 pytestmark = pytest.mark.xdist_group("embedded_aws")
@@ -45,8 +46,7 @@ Event = Mapping[str, Any]
 
 
 def make_stack(app: cdk.App) -> cdk.Stack:
-    synthesizer = cdk.DefaultStackSynthesizer(file_assets_bucket_name=ASSETS, generate_bootstrap_version_rule=False)
-    stack = cdk.Stack(app, "Limited", synthesizer=synthesizer)
+    stack = cdk.Stack(app, "Limited")
     semaphore = Semaphore(stack, "Semaphore", limit=LIMIT)
     machine(stack, "Patient", semaphore)
     machine(stack, "Hasty", semaphore, timeout=Duration.seconds(2))
@@ -206,8 +206,8 @@ class Account:
 def account(embedded_aws: EmbeddedAws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     app = make_app(tmp_path_factory.mktemp("semaphore"))
     stack = make_stack(app)
-    template = upload_assets(embedded_aws, Path(app.synth().directory), stack)
-    account = Account(embedded_aws, deploy(embedded_aws, stack, template))
+    outputs = deploy(embedded_aws, Path(app.synth().directory), stack.artifact_id)
+    account = Account(embedded_aws, outputs)
     [schedule] = account.rules("rate(")
     embedded_aws.client("events").disable_rule(Name=schedule)
     yield account
