@@ -2,5 +2,6 @@
 
 from embedded_aws.emulator import EmbeddedAws, EmbeddedAwsError
 from embedded_aws.launches import Launch, LaunchFault
+from embedded_aws.requests import RequestFault
 
-__all__ = ["EmbeddedAws", "EmbeddedAwsError", "Launch", "LaunchFault"]
+__all__ = ["EmbeddedAws", "EmbeddedAwsError", "Launch", "LaunchFault", "RequestFault"]

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
@@ -18,8 +20,10 @@ from urllib.parse import quote, urlsplit
 import boto3
 from botocore.config import Config
 
+from embedded_aws.addresses import LAUNCHES, REQUESTS
 from embedded_aws.containers import DockerContainers
 from embedded_aws.launches import Launch, LaunchFault, launch_from_json, to_json
+from embedded_aws.requests import RequestFault
 from embedded_aws.sessions import kill_session
 
 REPOSITORY = Path(__file__).parent.parent
@@ -139,11 +143,34 @@ class EmbeddedAws:
 
         None lets an attempt run; so do all attempts after the last one listed. Replaces earlier faults.
         """
-        self._request("PUT", f"/_embedded_aws/launches/{quote(family)}", [to_json(fault) for fault in faults])
+        self._request("PUT", LAUNCHES + quote(family), [to_json(fault) for fault in faults])
 
     def launches(self, family: str) -> list[Launch]:
         """The attempts of state machines to run a task of this family, oldest first."""
-        return [launch_from_json(launch) for launch in self._request("GET", f"/_embedded_aws/launches/{quote(family)}")]
+        return [launch_from_json(launch) for launch in self._request("GET", LAUNCHES + quote(family))]
+
+    def requests(self) -> Counter[str]:
+        """How many requests there were so far, by their name in IAM policies, such as `states:StartExecution`.
+
+        S3's are named by their HTTP method, such as `s3:PUT`. What a state machine, a rule or an event source mapping
+        does is no request and is not counted.
+        """
+        return Counter(self._request("GET", REQUESTS))
+
+    def fail_requests(self, name: str, fault: RequestFault, *, share: float = 1.0, times: int | None = None) -> None:
+        """Makes requests of a name fail, from now on until `heal_requests`. Replaces an earlier fault of that name.
+
+        Args:
+            name: As `requests` counts them.
+            fault: What goes wrong.
+            share: The part of them that it happens to. Default: all.
+            times: How often it happens. Default: for as long as it is set.
+        """
+        self._request("PUT", REQUESTS, {"name": name, "fault": asdict(fault), "share": share, "times": times})
+
+    def heal_requests(self) -> None:
+        """Ends all faults of requests."""
+        self._request("DELETE", REQUESTS)
 
     def _start(self) -> None:
         with self.log.open("w") as log:

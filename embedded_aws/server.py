@@ -6,23 +6,15 @@ listens. Ends when its standard input is closed, which the operating system does
 
 import argparse
 import asyncio
-import json
 import os
 import shutil
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
+from embedded_aws.requests import Asgi
 from embedded_aws.sessions import kill_session
-
-Message = MutableMapping[str, Any]
-Asgi = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
-
-CONTROL = "/_embedded_aws/launches/"
-"""Path below which faults are set (PUT) and launches are read (GET), by task definition family."""
 
 
 def main() -> None:
@@ -60,6 +52,7 @@ def _options() -> argparse.Namespace:
 def _with_corrections(app: Asgi, options: argparse.Namespace) -> Asgi:
     from embedded_aws import corrections
     from embedded_aws.containers import DockerContainers
+    from embedded_aws.control import with_control
     from embedded_aws.settings import STATE
 
     STATE.stop_timeout = options.stop_timeout
@@ -67,35 +60,7 @@ def _with_corrections(app: Asgi, options: argparse.Namespace) -> Asgi:
     if options.tasks == "container":
         STATE.runtime = DockerContainers(instance=str(os.getpid()))
     corrections.apply()
-    return _with_control(app)
-
-
-def _with_control(app: Asgi) -> Asgi:
-    from embedded_aws.launches import fault_from_json, to_json
-    from embedded_aws.settings import STATE
-
-    async def routed(scope: Message, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(CONTROL):
-            await app(scope, receive, send)
-            return
-        family = scope["path"].removeprefix(CONTROL)
-        if scope["method"] == "PUT":
-            faults = json.loads(await _body(receive))
-            STATE.launches.refuse(family, [fault_from_json(fault) for fault in faults])
-        body = json.dumps([to_json(launch) for launch in STATE.launches.launches(family)]).encode()
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": body})
-
-    return routed
-
-
-async def _body(receive: Callable[[], Awaitable[Message]]) -> bytes:
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    return body
+    return with_control(app)
 
 
 async def _serve(app: Asgi, listener: socket.socket) -> None:

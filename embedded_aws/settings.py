@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from embedded_aws.containers import ContainerRuntime, LocalProcesses
 from embedded_aws.launches import LaunchBook
+from embedded_aws.requests import RequestBook
 
 
 @dataclass
@@ -12,6 +13,7 @@ class ServerState:
     stop_timeout: float = 30.0
     lambda_concurrency: int = 8
     launches: LaunchBook = field(default_factory=LaunchBook)
+    requests: RequestBook = field(default_factory=RequestBook)
 
 
 STATE = ServerState()
