@@ -103,8 +103,8 @@ def stop_task_takes_its_time(stock: AnyFunction, data: dict[str, Any]) -> Any:
 def reset_stops_every_task(stock: AnyFunction) -> None:
     """Stock: looks for its own containers.
 
-    Here: the tasks, the faults and the records of launches and requests are this package's own. Document: none, this is not about
-    AWS.
+    Here: the tasks, the faults and the records of launches and requests are this package's own. Document: none, this
+    is not about AWS.
     """
     TASKS.stop_all()
     STATE.launches.clear()

@@ -1,11 +1,13 @@
 """AWS Step Functions: tasks that wait for a callback with a task token."""
 
+import contextlib
 import contextvars
 import json
 import threading
 import time
 from typing import Any
 
+from ministack.core import iam_actions
 from ministack.core.responses import error_response_json
 from ministack.services import stepfunctions as sfn
 
@@ -14,6 +16,9 @@ from embedded_aws.corrections.scope import current_scope
 
 _closed: set[str] = set()
 """Tokens that were answered, timed out or whose execution has ended."""
+
+_machines: dict[str, str] = {}
+"""The ARN of the state machine of each token, also of closed ones."""
 
 _lock = threading.Lock()
 
@@ -29,6 +34,8 @@ def a_callback_task_can_fail(stock: AnyFunction, resource: str, input_data: Any,
     callback: dict[str, Any] = {"event": answered, "result": None, "error": None, "heartbeat": None}
     callback.update(submitted=False, refused=False)
     sfn._task_tokens[token] = callback
+    if (execution := current_scope().execution) is not None:
+        _machines[token] = execution["stateMachineArn"]
     call = threading.Thread(
         target=contextvars.copy_context().run,
         args=(_call, resource, input_data, callback),
@@ -143,3 +150,24 @@ def a_heartbeat_says_whether_the_task_waits(stock: AnyFunction, data: dict[str, 
     answer = stock(data)
     sfn._task_tokens[token]["heartbeat"] = time.monotonic()
     return answer
+
+
+@correction(
+    iam_actions, "extract_resource_arn", "(service, method, path, headers, body, query_params, region, account_id)"
+)
+def a_token_is_of_a_state_machine(
+    stock: AnyFunction, service: str, method: str, path: str, headers: Any, body: bytes, *rest: Any
+) -> Any:
+    """Stock: a request with a task token is checked against the resource `*`, so a policy that names the state machine
+    denies it.
+
+    AWS: against the state machine whose task it is.
+    Document: CDK API Reference, "StateMachine.grantTaskResponse", and github.com/aws/aws-cdk pull request 8486, where
+    this was tried out. (That of an activity's task is the activity, which is left as it is.)
+    """
+    if service == "states":
+        with contextlib.suppress(ValueError, AttributeError):
+            machine = _machines.get(json.loads(body).get("taskToken"))
+            if machine is not None:
+                return machine
+    return stock(service, method, path, headers, body, *rest)

@@ -204,11 +204,13 @@ def _(aws: EmbeddedAws) -> Any:
 
 @on_aws("an_execution_ends_once", "ABORTED")
 def _(aws: EmbeddedAws) -> Any:
-    name = make_function(aws, "time.sleep(1)\nraise ValueError('late')")
+    name = make_function(aws, "time.sleep(2)\nraise ValueError('late')")
+    # Once before, so that its process is there and its failure comes while this waits for it.
+    aws.client("lambda").invoke(FunctionName=name)
     execution = start(aws, {"Call": task("lambda:invoke", {"FunctionName": name})})
     time.sleep(0.5)
     aws.client("stepfunctions").stop_execution(executionArn=execution)
-    time.sleep(2)
+    time.sleep(4)
     return ending(aws, execution).status
 
 
@@ -417,7 +419,7 @@ def waiting(aws: EmbeddedAws, **fields: Any) -> tuple[str, str]:
     queue = make_queue(aws)
     send = {"QueueUrl": queue, "MessageBody.$": "$$.Task.Token"}
     execution = start(aws, {"Wait": task("sqs:sendMessage.waitForTaskToken", send, **fields)})
-    return execution, received(aws, queue, text=True)
+    return execution, received(aws, queue, within=8, text=True)
 
 
 def answer(aws: EmbeddedAws, operation: str, token: str, **fields: Any) -> str:
@@ -526,6 +528,110 @@ def _(aws: EmbeddedAws) -> Any:
     each = {"Type": "Map", "ItemsPath": "$.items", "ItemProcessor": count, "End": True}
     run(aws, {"Each": each}, data={"items": list(range(100))})
     return aws.client("dynamodb").get_item(TableName=table, Key=key)["Item"]["n"]["N"]
+
+
+@on_aws("events_of_objects_are_as_documented", (True, True))
+def _(aws: EmbeddedAws) -> Any:
+    storage, events = aws.client("s3"), aws.client("events")
+    bucket = f"bucket-{time.monotonic_ns()}"
+    storage.create_bucket(Bucket=bucket)
+    storage.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    storage.put_bucket_notification_configuration(
+        Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
+    )
+    queue = make_queue(aws)
+    pattern = {"source": ["aws.s3"], "detail": {"bucket": {"name": [bucket]}}}
+    events.put_rule(Name=bucket, EventPattern=json.dumps(pattern))
+    events.put_targets(Rule=bucket, Targets=[{"Id": "queue", "Arn": queue_arn(aws, queue)}])
+    version = storage.put_object(Bucket=bucket, Key="a key")["VersionId"]
+    event = received(aws, queue)
+    in_seconds = bool(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", event["time"]))
+    return event["detail"]["object"].get("version-id") == version, in_seconds
+
+
+def make_mapping(aws: EmbeddedAws, queue: str, body: str) -> tuple[str, str]:
+    """A mapping of a queue to a function with this body. The UUID of one and the name of the other."""
+    name = make_function(aws, body)
+    mapping = aws.client("lambda").create_event_source_mapping(
+        FunctionName=name,
+        EventSourceArn=queue_arn(aws, queue),
+        FunctionResponseTypes=["ReportBatchItemFailures"],
+    )
+    return mapping["UUID"], name
+
+
+@on_aws("a_mapping_says_its_state", "Disabled")
+def _(aws: EmbeddedAws) -> Any:
+    mapping = {
+        "Type": "AWS::Lambda::EventSourceMapping",
+        "Properties": {
+            "FunctionName": make_function(aws, "return {}"),
+            "EventSourceArn": queue_arn(aws, make_queue(aws)),
+            "Enabled": False,
+        },
+    }
+    formation = aws.client("cloudformation")
+    stack = f"stack-{time.monotonic_ns()}"
+    formation.create_stack(StackName=stack, TemplateBody=json.dumps({"Resources": {"Mapping": mapping}}))
+    formation.get_waiter("stack_create_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
+    [resource] = formation.describe_stack_resources(StackName=stack)["StackResources"]
+    return aws.client("lambda").get_event_source_mapping(UUID=resource["PhysicalResourceId"])["State"]
+
+
+@on_aws("a_change_of_a_mapping_takes_its_time", ["Disabling", "Disabling", "ResourceInUseException", "Disabled"])
+def _(aws: EmbeddedAws) -> Any:
+    functions = aws.client("lambda")
+    uuid, _ = make_mapping(aws, make_queue(aws), "return {}")
+
+    def change(enabled: bool) -> Any:
+        try:
+            return functions.update_event_source_mapping(UUID=uuid, Enabled=enabled)["State"]
+        except functions.exceptions.ResourceInUseException as error:
+            return error.response["Error"]["Code"]
+
+    def state() -> Any:
+        return functions.get_event_source_mapping(UUID=uuid)["State"]
+
+    seen = [change(False), state(), change(True)]
+    deadline = time.monotonic() + 4
+    while state().endswith("ing") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return [*seen, state()]
+
+
+def left_in_queue(aws: EmbeddedAws, answer: str) -> int:
+    """How many of one message are left when a function has answered so for it."""
+    queue = make_queue(aws)
+    _, name = make_mapping(aws, queue, f"message = event['Records'][0]['messageId']\nreturn {answer}")
+    aws.client("sqs").send_message(QueueUrl=queue, MessageBody="x")
+    logs = aws.client("logs")
+    deadline = time.monotonic() + 8
+    while time.monotonic() < deadline:
+        try:
+            if logs.filter_log_events(logGroupName=f"/aws/lambda/{name}", filterPattern="END")["events"]:
+                break
+        except logs.exceptions.ResourceNotFoundException:
+            pass
+        time.sleep(0.05)
+    deadline = time.monotonic() + 0.7
+    counts = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    while True:
+        attributes = aws.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=counts)["Attributes"]
+        left = sum(int(attributes[count]) for count in counts)
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.05)
+
+
+@on_aws("an_answer_that_makes_no_sense_fails_its_batch", [1, 1])
+def _(aws: EmbeddedAws) -> Any:
+    answers = ["{'batchItemFailures': [{'itemIdentifier': ''}]}", "{'batchItemFailures': [{'id': message}]}"]
+    return [left_in_queue(aws, answer) for answer in answers]
+
+
+@on_aws("an_answer_that_makes_no_sense_fails_its_batch", 0)
+def _(aws: EmbeddedAws) -> Any:
+    return left_in_queue(aws, "{'batchItemFailures': None}")
 
 
 @on_aws("functions_are_invoked_asynchronously", True)
@@ -667,10 +773,19 @@ def test_every_correction_is_observed() -> None:
     assert corrections - {seen.correction for seen in OBSERVATIONS} == {
         # Seen together with `errors_have_the_name_of_their_class`.
         "a_worker_keeps_its_trace",
+        # Seen together with `events_of_objects_are_as_documented`.
+        "an_event_keeps_the_version_of_its_object",
+        # Seen together with `an_answer_that_makes_no_sense_fails_its_batch`.
+        "a_batch_is_known_to_its_invocation",
         # Not about AWS; see test_emulator.py.
+        "a_long_queue_is_as_quick_as_a_short_one",
+        # Only with `enforce_iam`; see test_emulator.py.
+        "every_request_counts_as_encrypted",
         "invocations_queue",
         "reset_stops_every_execution",
         "reset_stops_every_task",
+        # It takes an account that enforces permissions; see test_emulator.py.
+        "a_token_is_of_a_state_machine",
         # It takes a minute to see a rule fire; see test_emulator.py.
         "rules_are_looked_at_every_second",
     }

@@ -20,6 +20,7 @@ from embedded_aws.containers import DockerContainers
 from tests.embedded_aws.machines import (
     ending,
     make_function,
+    make_machine,
     make_task,
     run,
     run_task,
@@ -151,20 +152,74 @@ def test_reset_forgets_and_stops() -> None:
         assert processes_of(own._server.pid) == [own._server.pid]
 
 
+TRUST = (
+    '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", '
+    '"Principal": {"Service": "lambda.amazonaws.com"}}]}'
+)
+
+
 def test_roles_of_functions_are_enforced_on_request() -> None:
     with EmbeddedAws(enforce_iam=True) as own:
-        iam = own.client("iam")
-        trust = (
-            '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", '
-            '"Principal": {"Service": "lambda.amazonaws.com"}}]}'
-        )
-        role = iam.create_role(RoleName="powerless", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+        role = own.client("iam").create_role(RoleName="powerless", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
         name = make_function(own, "return boto3.client('sqs').list_queues()", role=role)
 
         denied = json.load(own.client("lambda").invoke(FunctionName=name)["Payload"])
 
         assert denied["errorType"] == "ClientError"
         assert "AccessDenied" in denied["errorMessage"]
+
+
+@pytest.mark.parametrize("corrections", [True, False])
+def test_a_policy_may_demand_encrypted_requests(corrections: bool) -> None:
+    with EmbeddedAws(enforce_iam=True, corrections=corrections) as own:
+        queues = own.client("sqs")
+        statement = {
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "sqs:*",
+            "Resource": "*",
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        queue = queues.create_queue(QueueName="encrypted", Attributes={"Policy": policy})["QueueUrl"]
+
+        try:
+            queues.send_message(QueueUrl=queue, MessageBody="x")
+            answer = "accepted"
+        except ClientError as error:
+            answer = error.response["Error"]["Code"]
+
+        assert answer == ("accepted" if corrections else "AccessDenied")
+
+
+@pytest.mark.parametrize("corrections", [True, False])
+def test_whoever_answers_for_a_token_needs_permission_for_its_state_machine(corrections: bool) -> None:
+    with EmbeddedAws(enforce_iam=True, corrections=corrections) as own:
+        iam = own.client("iam")
+        # That of the state machines.
+        iam.create_role(RoleName="any", AssumeRolePolicyDocument=TRUST)
+
+        def answer(*, of_it: bool) -> str:
+            """How an execution ends whose function may answer for its state machine, or for another one."""
+            name = "permitted" if of_it else "denied"
+            role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+            body = "boto3.client('stepfunctions').send_task_success(taskToken=event['token'], output='{}')"
+            call = {"FunctionName": make_function(own, body, role=role), "Payload": {"token.$": "$$.Task.Token"}}
+            states = {"Call": task("lambda:invoke.waitForTaskToken", call)}
+            machine = make_machine(own, {"StartAt": "Call", "States": states})
+            statement = {
+                "Effect": "Allow",
+                "Action": "states:SendTaskSuccess",
+                "Resource": machine if of_it else f"{machine}-another",
+            }
+            policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+            iam.put_role_policy(RoleName=name, PolicyName="answer", PolicyDocument=policy)
+            execution = own.client("stepfunctions").start_execution(stateMachineArn=machine)["executionArn"]
+            return ending(own, execution, within=8 if corrections else 4).status
+
+        # Stock MiniStack refuses whoever has not the permission for all state machines, and hangs.
+        assert answer(of_it=True) == ("SUCCEEDED" if corrections else "RUNNING")
+        assert not corrections or answer(of_it=False) == "FAILED"
 
 
 def test_functions_for_node_find_the_modules_of_this_repository(aws: EmbeddedAws) -> None:
@@ -235,3 +290,20 @@ def test_rules_are_looked_at_every_second(monkeypatch: pytest.MonkeyPatch) -> No
     rules_are_looked_at_every_second(lambda: started.append(eventbridge._SCHEDULER_TICK_INTERVAL))
 
     assert started == [1.0]
+
+
+def test_a_receive_does_not_look_beyond_what_it_takes() -> None:
+    from ministack.services import sqs
+
+    from embedded_aws.corrections.sqs import a_long_queue_is_as_quick_as_a_short_one
+
+    now = time.time()
+    messages: list[Any] = [{"body": str(n), "visible_at": now + (60 if n == 1 else -1)} for n in range(4)]
+    never_looked_at = None
+    queue = {"is_fifo": False, "messages": [*messages, never_looked_at]}
+
+    taken = a_long_queue_is_as_quick_as_a_short_one(sqs._collect_msgs, queue, 3, 30)
+
+    assert [message["body"] for message in taken] == ["0", "2", "3"]
+    assert [message.get("receive_count") for message in messages] == [1, None, 1, 1]
+    assert messages[0]["visible_at"] > now + 29
