@@ -23,8 +23,9 @@ from .parts.dead_letters import DeadLetters
 from .parts.fargate_job import DEFAULT_RETRY, DEFAULT_TIMEOUT, Capacity, FargateJob
 from .parts.guard import GuardedJob, Terms
 from .parts.handlers import Handler, as_handlers
-from .parts.job import LONGEST_EXECUTION, PERMITS, RESERVED_KEYS, Job
+from .parts.job import LONGEST_EXECUTION, PERMITS, RESERVED_KEYS, TICK, Job
 from .parts.missed_run_alarm import missed_run_alarm
+from .parts.once_per_tick import JobOncePerTick, Ticks
 from .parts.retry import LaunchRetry, RetryPolicy
 from .parts.schedule_trigger import ScheduleLike, ScheduleTrigger
 from .parts.semaphore import Semaphore, SharedSemaphore
@@ -41,11 +42,6 @@ from .parts.workflow import Workflow
 if TYPE_CHECKING:
     # Slow to import, and only named in an annotation.
     from aws_cdk import aws_stepfunctions_tasks as tasks
-
-
-# How long a container may go on after its task was told to stop, at the most:
-# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html
-_LONGEST_STOP = Duration.minutes(2)
 
 
 class Overlap(Enum):
@@ -100,6 +96,10 @@ class ScheduledStepFunctionsFargateTask(Construct):
             ``retry`` add up to, and 15 minutes for the handlers; a year where it may wait for a permit.
         overlap: What becomes of a run while the one before it is not over: ``Overlap.ALLOW`` (default), ``SKIP`` or
             ``WAIT``. The latter two make a `Semaphore` of one permit.
+        once_per_tick: Whether a tick that EventBridge delivers twice is run once: the second execution ends SUCCEEDED,
+            with ``{"duplicate": true}`` at ``$.tick``. ``Overlap.SKIP`` and ``WAIT`` always do so. Makes a table, and
+            sets ``{"time": <the scheduled time>}`` at ``tick`` in the input. A run that is started by hand has no
+            ``tick``. Default False.
         semaphore: Shares out permits among jobs: the task runs with one of them only. Default: none.
         alert_lambda: A function to tell of a failure instead of the library's own. It gets
             ``{"Response": <the input, with the error beside it>, "Execution": <the context object>}``.
@@ -145,6 +145,7 @@ class ScheduledStepFunctionsFargateTask(Construct):
         retry: LaunchRetry | RetryPolicy | None = None,
         execution_timeout: Duration | None = None,
         overlap: Overlap = Overlap.ALLOW,
+        once_per_tick: bool = False,
         semaphore: SharedSemaphore | None = None,
         alert_lambda: lambda_.IFunction | None = None,
         failure_handlers: Sequence[lambda_.IFunction | sns.ITopic | Handler] | None = None,
@@ -179,7 +180,13 @@ class ScheduledStepFunctionsFargateTask(Construct):
         run_input = input or {}
         self._check_name(rule_name)
         require_type(self, "overlap", overlap, Overlap, "Pass for example Overlap.SKIP.")
-        self._check_input(run_input, job, guarded=overlap is not Overlap.ALLOW or semaphore is not None)
+        once_per_tick = once_per_tick or overlap is not Overlap.ALLOW
+        set_beside_input = [
+            *RESERVED_KEYS,
+            *([PERMITS] if overlap is not Overlap.ALLOW or semaphore is not None else []),
+            *([TICK] if once_per_tick else []),
+        ]
+        self._check_input(run_input, job, reserved=set_beside_input)
         self._check_time(job, execution_timeout)
 
         self.dead_letters = DeadLetters(self, "DeadLetters", alarm_actions=alarm_actions)
@@ -200,6 +207,11 @@ class ScheduledStepFunctionsFargateTask(Construct):
             terms = Terms(on_busy="skip" if overlap is Overlap.SKIP else "wait")
             # Outside the quota: a run that is skipped, or that waits for its turn, takes nothing from others.
             guarded = GuardedJob(job=guarded, semaphore=self.turns, id="turn", terms=terms)
+        self.ticks: Ticks | None = None
+        if once_per_tick:
+            self.ticks = Ticks(self, "Ticks")
+            # Outermost: what was delivered twice neither waits for a turn nor counts as skipped.
+            guarded = JobOncePerTick(job=guarded, ticks=self.ticks)
 
         self.workflow = Workflow(
             self,
@@ -225,6 +237,7 @@ class ScheduledStepFunctionsFargateTask(Construct):
             schedule=schedule,
             state_machine=self.state_machine,
             input=run_input,
+            tells_tick=once_per_tick,
             dead_letters=self.dead_letters.queue,
             name=rule_name,
             enabled=enabled,
@@ -271,7 +284,6 @@ class ScheduledStepFunctionsFargateTask(Construct):
             self,
             "Turns",
             limit=1,
-            grace=_LONGEST_STOP,
             # Nobody else holds its permit: it may go with the state machine.
             removal_policy=RemovalPolicy.DESTROY,
             oldest_waiter_alarm=Duration.hours(1) if overlap is Overlap.WAIT else None,
@@ -294,9 +306,9 @@ class ScheduledStepFunctionsFargateTask(Construct):
                 "Shorten it, or leave it out.",
             )
 
-    def _check_input(self, run_input: Mapping[str, Any], job: FargateJob, *, guarded: bool) -> None:
+    def _check_input(self, run_input: Mapping[str, Any], job: FargateJob, *, reserved: Sequence[str]) -> None:
         require_type(self, "input", run_input, Mapping, "Pass for example input={'day': 'monday'}.")
-        require_unreserved_keys(self, "input", run_input, [*RESERVED_KEYS, PERMITS] if guarded else RESERVED_KEYS)
+        require_unreserved_keys(self, "input", run_input, reserved)
         for path in job.input_paths():
             if not leads_somewhere(path, run_input):
                 raise invalid(

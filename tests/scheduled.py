@@ -146,6 +146,7 @@ def full_options(around: Surroundings) -> dict[str, Any]:
         "heartbeat": Duration.minutes(5),
         "retry": LaunchRetry(throttled=RetryPolicy(max_attempts=5), application=RetryPolicy(max_attempts=1)),
         "execution_timeout": Duration.hours(5),
+        "once_per_tick": True,
         "alert_lambda": lambda_.Function.from_function_arn(
             stack, "Own", "arn:aws:lambda:eu-central-1:111122223333:function:own"
         ),

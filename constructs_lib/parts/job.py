@@ -18,6 +18,9 @@ RESERVED_KEYS = (RESULT, ERROR, LAUNCH)
 PERMITS = "permits"
 """The key that guards set beside the input."""
 
+TICK = "tick"
+"""The key that a schedule sets beside the input where each of its ticks is to run once."""
+
 # An execution, and so a job in it, may run for a year:
 # https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 LONGEST_EXECUTION = Duration.days(365)

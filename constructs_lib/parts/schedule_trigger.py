@@ -1,5 +1,6 @@
 """Starts a state machine on a schedule: by an EventBridge rule, or by EventBridge Scheduler."""
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,12 +15,16 @@ from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
+from .job import TICK
 from .validation import invalid, require_duration, require_type, require_whole_number
 
 ScheduleLike = events.Schedule | scheduler.ScheduleExpression
 
 _RATE = re.compile(r"rate\((?P<number>[0-9]+) (?P<unit>minute|hour|day)(?P<plural>s?)\)")
 _CRON = re.compile(r"cron\((?P<fields>[^()]*)\)")
+
+# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html
+_PLACEHOLDER = re.compile(r"<[^<>]*>")
 
 _MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 _DAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
@@ -42,8 +47,13 @@ class ScheduleTrigger(Construct):
     An ``events.Schedule`` becomes a rule; a ``scheduler.ScheduleExpression`` a schedule of EventBridge Scheduler,
     which knows time zones and flexible time windows.
 
+    With ``tells_tick`` the scheduled time is put beside the input, at ``$.tick.time``. It is the same at every delivery
+    of one tick:
+    https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html
+
     Raises:
-        ConfigurationError: the expression is malformed, or a time window is asked of a rule.
+        ConfigurationError: the expression is malformed, a time window is asked of a rule, or the input has a text that
+            a rule would take for a placeholder.
     """
 
     def __init__(
@@ -54,6 +64,7 @@ class ScheduleTrigger(Construct):
         schedule: ScheduleLike,
         state_machine: sfn.IStateMachine,
         input: Mapping[str, Any],
+        tells_tick: bool,
         dead_letters: sqs.IQueue,
         name: str | None,
         enabled: bool,
@@ -78,6 +89,9 @@ class ScheduleTrigger(Construct):
                     "events.Schedule",
                     "Pass schedule=scheduler.ScheduleExpression.… instead of events.Schedule.…",
                 )
+            if tells_tick:
+                _require_no_placeholder(scope, input)
+                input = {**input, TICK: {"time": events.EventField.from_path("$.time")}}
             self.rule = events.Rule(
                 self,
                 "Rule",
@@ -95,6 +109,8 @@ class ScheduleTrigger(Construct):
                 ],
             )
         else:
+            if tells_tick:
+                input = {**input, TICK: {"time": scheduler.ContextAttribute.scheduled_time}}
             self.schedule = scheduler.Schedule(
                 self,
                 "Schedule",
@@ -110,6 +126,20 @@ class ScheduleTrigger(Construct):
                     max_event_age=max_event_age,
                 ),
             )
+
+
+def _require_no_placeholder(scope: Construct, input: Mapping[str, Any]) -> None:
+    """Where a rule fills in the time, it looks for what to fill in everywhere in the input."""
+    # Tokens are not JSON yet.
+    found = _PLACEHOLDER.search(json.dumps(input, default=lambda token: None))
+    if found:
+        raise invalid(
+            scope,
+            "input",
+            "must have no text in angle brackets, which a rule that tells the tick takes for a placeholder",
+            found[0],
+            "Take the brackets away, or pass schedule=scheduler.ScheduleExpression.… instead of events.Schedule.…",
+        )
 
 
 def check_expression(scope: Construct, schedule: ScheduleLike) -> None:

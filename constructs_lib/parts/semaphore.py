@@ -33,6 +33,10 @@ _SWEEP_EVERY = Duration.minutes(1)
 # Younger than this, the sweeper leaves alone: somebody is most likely still at it.
 _PATIENCE = Duration.seconds(30)
 
+# How long a container on Fargate may go on after its task was told to stop, at the most:
+# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html
+_LONGEST_STOP = Duration.minutes(2)
+
 
 class SharedSemaphore(Construct):
     """What every user of a semaphore may do, also where it was made elsewhere (`Semaphore.from_attributes`)."""
@@ -270,7 +274,10 @@ class Semaphore(SharedSemaphore):
             starts 20 tasks per second: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/throttling.html.
             Costs one transition more. Default: no pace.
         grace: How long a permit is kept after an execution was aborted, timed out or failed without giving it back,
-            as its container may still run for a while. Default: not at all.
+            as its container may still run for a while. Default 2 minutes, the longest that ECS gives a container on
+            Fargate to stop (``stopTimeout``):
+            https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html.
+            ``Duration.seconds(0)`` where the work ends with its execution, as a Wait or a call of a function does.
         removal_policy: What becomes of the table when it is taken out of the stack. ``RETAIN`` (default) also protects
             it from deletion: without it, executions that still run would give back what nobody counts. ``DESTROY``
             does neither.
@@ -289,7 +296,7 @@ class Semaphore(SharedSemaphore):
         *,
         limit: int,
         max_starts_per_second: float | None = None,
-        grace: Duration = Duration.seconds(0),
+        grace: Duration = _LONGEST_STOP,
         removal_policy: RemovalPolicy = RemovalPolicy.RETAIN,
         oldest_waiter_alarm: Duration | None = Duration.hours(1),
         log_retention: logs.RetentionDays = logs.RetentionDays.THREE_MONTHS,

@@ -30,18 +30,18 @@ def test_a_run_that_is_skipped_succeeds_and_says_so(stack: cdk.Stack) -> None:
     assert asl["States"]["Acquire turn"]["Parameters"]["Payload"]["onBusy"] == "skip"
     outcome = run(asl, {"Acquire turn": [REFUSED]})
     assert outcome.status == "SUCCEEDED"
-    assert outcome.visited == ["Acquire turn", "Is turn granted?", "Skipped for want of turn"]
+    assert outcome.visited == ["Is there a tick?", "Acquire turn", "Is turn granted?", "Skipped for want of turn"]
     assert outcome.output == {"day": "monday", "permits": {"turn": {"granted": False}}}
 
 
-def test_a_run_waits_for_its_turn_in_two_transitions_more(stack: cdk.Stack) -> None:
+def test_a_run_by_hand_waits_for_its_turn_in_three_transitions_more(stack: cdk.Stack) -> None:
     construct = scheduled(surroundings(stack), overlap=Overlap.WAIT)
     assert construct.turns is not None
     assert construct.turns.limit == 1
     asl = definition_of(stack)
     assert asl["States"]["Acquire turn"]["Parameters"]["Payload"]["onBusy"] == "wait"
     outcome = run(asl, {"Acquire turn": [GRANTED], "Run task": [DONE], "Release turn": [RELEASED]})
-    assert outcome.visited == ["Acquire turn", "Run task", "Release turn"]
+    assert outcome.visited == ["Is there a tick?", "Acquire turn", "Run task", "Release turn"]
     assert asl["TimeoutSeconds"] == 365 * 24 * 3600
 
 
@@ -73,6 +73,7 @@ def test_the_turn_is_taken_before_the_quota_and_given_back_after_it(stack: cdk.S
         },
     )
     assert outcome.visited == [
+        "Is there a tick?",
         "Acquire turn",
         "Acquire quota",
         "Start quota on time",
@@ -126,8 +127,8 @@ REJECTIONS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"overlap": Overlap.WAIT, "input": {"permits": 1}},
-        "input must not have the keys result, error, launch, permits, which the state machine sets beside the input, "
-        "got ['permits']. Rename them, or nest your input one level deeper.",
+        "input must not have the keys result, error, launch, permits, tick, which the state machine sets beside the "
+        "input, got ['permits']. Rename them, or nest your input one level deeper.",
     ),
 ]
 

@@ -168,6 +168,14 @@ def test_a_chain_is_put_into_one_state_so_that_its_failure_is_caught(stack: cdk.
     assert left.output == "new"
 
 
+def test_an_error_without_a_cause_is_told_as_it_was(stack: cdk.Stack) -> None:
+    limit = semaphore(stack)
+    chain = sfn.Chain.start(work(stack)).next(sfn.Fail(stack, "Break", error="Broken"))
+    asl = machine(stack, limit.guard(stack, "Quota", chain), limit)
+    outcome = run(asl, Acquire_Quota=[GRANTED], Work=[Result()], Release_Quota_after_failure=[RELEASED])
+    assert (outcome.status, outcome.error, outcome.cause or "") == ("FAILED", "Broken", "")
+
+
 @pytest.mark.parametrize("result_path", [None, "$", "$.permits", "$.permits.Quota"])
 def test_a_state_that_would_overwrite_the_permit_is_kept_away_from_it(
     result_path: str | None, stack: cdk.Stack

@@ -73,13 +73,13 @@ def test_what_the_function_knows(bare: dict[str, Any], stack: cdk.Stack) -> None
         "TABLE_NAME": {"Ref": table},
         "LIMIT": "5",
         "STARTS_PER_SECOND": "",
-        "GRACE_SECONDS": "0",
+        "GRACE_SECONDS": "120",
         "PATIENCE_SECONDS": "30",
         "SEMAPHORE": "Stack/Semaphore",
     }
-    Semaphore(stack, "Semaphore", limit=1, max_starts_per_second=0.5, grace=Duration.minutes(2))
+    Semaphore(stack, "Semaphore", limit=1, max_starts_per_second=0.5, grace=Duration.seconds(0))
     variables = only(template_of(stack), "AWS::Lambda::Function")["Environment"]["Variables"]
-    assert (variables["STARTS_PER_SECOND"], variables["GRACE_SECONDS"]) == ("0.5", "120")
+    assert (variables["STARTS_PER_SECOND"], variables["GRACE_SECONDS"]) == ("0.5", "0")
 
 
 def test_it_is_named_for_people_after_the_stack_as_deployed(app: cdk.App) -> None:

@@ -10,9 +10,10 @@ import pytest
 from botocore.stub import ANY, Stubber
 
 from embedded_aws import EmbeddedAws
-from semaphore import handler
-from semaphore.handler import ContendedError, InvalidRequestError, SweepError, handle, permit_id
+from semaphore import handler, step_functions
+from semaphore.handler import ContendedError, SweepError, handle
 from semaphore.protocol import Committed
+from semaphore.requests import InvalidRequestError, permit_id
 from semaphore.table import ForeignPermitError, Table
 from tests.lambda_src.semaphore.tables import semaphore_table
 
@@ -41,14 +42,14 @@ def table(embedded_aws: EmbeddedAws, monkeypatch: pytest.MonkeyPatch) -> Iterato
             monkeypatch.setenv(variable, value)
         monkeypatch.setattr(handler, "dynamodb", lambda: client)
         yield Table(client, name)
-    handler.stepfunctions.cache_clear()
-    handler.messenger.cache_clear()
+    step_functions.stepfunctions.cache_clear()
+    step_functions.messenger.cache_clear()
 
 
 @pytest.fixture
 def told(table: Table) -> Iterator[Stubber]:
     """What holders are told."""
-    with Stubber(handler.messenger()) as stub:
+    with Stubber(step_functions.messenger()) as stub:
         yield stub
         stub.assert_no_pending_responses()
 
@@ -56,7 +57,7 @@ def told(table: Table) -> Iterator[Stubber]:
 @pytest.fixture
 def asked(table: Table) -> Iterator[Stubber]:
     """Everything else that Step Functions is asked or told."""
-    with Stubber(handler.stepfunctions()) as stub:
+    with Stubber(step_functions.stepfunctions()) as stub:
         yield stub
         stub.assert_no_pending_responses()
 
