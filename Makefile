@@ -40,7 +40,7 @@ setup: .venv/python.stamp node_modules/npm.stamp ## Install what everything else
 # --- the front door ---
 
 .PHONY: demo
-demo: setup ## Deploy to an embedded AWS and drive real work through it (INPUT=folder, ONLY=scheduled)
+demo: setup ## Deploy to an embedded AWS and drive real work through it (INPUT=folder, ONLY=semaphore)
 	@$(PYTHON) -m demo $(if $(INPUT),--input "$(INPUT)") $(if $(ONLY),--only "$(ONLY)")
 
 .PHONY: test
@@ -68,8 +68,16 @@ soak: setup ## Run the semaphore's protocol for a million steps against its mode
 	@$(PYTHON) -m tests.lambda_src.semaphore.soak
 
 .PHONY: bench
-bench: setup ## Measure what the library costs; prints ratios, writes build/bench/
-	@$(PYTHON) -m benchmarks
+bench: setup build/bench/peer/python.stamp ## Measure what the library costs, as ratios (ONLY=semaphore, SIZES=20,100)
+	@$(PYTHON) -m benchmarks $(ONLY) $(if $(SIZES),--sizes $(SIZES))
+
+# What ours is compared with has an environment of its own.
+build/bench/peer/python.stamp: benchmarks/peer-requirements.txt | .venv/python.stamp
+	@echo "setting up: what ours is compared with (once)"
+	@rm -rf $(@D) && $(PYTHON3) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --no-compile --no-deps --require-hashes \
+		--requirement benchmarks/peer-requirements.txt
+	@touch $@
 
 # --- a real account ---
 
@@ -93,6 +101,9 @@ destroy: setup ## Remove it again
 lock: setup ## Pin the newest versions that pyproject.toml and package.json allow
 	@$(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev --upgrade \
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml --output-file requirements.txt
+	@echo state-machine-semaphore | $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes --upgrade --no-emit-index-url --no-emit-find-links --no-annotate --no-header - \
+		--output-file benchmarks/peer-requirements.txt
 	@npm install --package-lock-only --omit-lockfile-registry-resolved --no-fund --no-audit
 	@$(PYTHON) -c 'import json, pathlib; p = pathlib.Path("package-lock.json"); d = json.loads(p.read_text()); \
 		[v.pop("funding", None) for v in d["packages"].values()]; p.write_text(json.dumps(d, indent=2) + "\n")'
