@@ -1,7 +1,7 @@
 """The example app: composes the stacks and has cdk-nag check them.
 
-Context (``cdk deploy -c schedule="rate(1 hour)"``): ``schedule``, ``timeout_seconds``, ``folder`` and
-``image`` of the example.
+Context (``cdk deploy -c schedule="rate(1 hour)"``): ``schedule`` and ``timeout_seconds`` of the scheduled example;
+``folder`` and ``image`` of all examples.
 """
 
 import json
@@ -14,7 +14,9 @@ use_supported_node()
 from aws_cdk import App, Duration, Validations
 from cdk_nag import AwsSolutionsChecks
 
+from stacks.inventory_job import FOLDER, IMAGE
 from stacks.scheduled_example import ScheduledExample
+from stacks.semaphore_example import SemaphoreExample
 
 # The CLI passes cdk.json's context, a bare `python app.py` does not: both must synthesize the same.
 app = App(
@@ -27,13 +29,15 @@ def context(key: str, default: str) -> str:
     return str(app.node.try_get_context(key) or default)
 
 
+folder, image = context("folder", FOLDER), context("image", IMAGE)
 ScheduledExample(
     app,
     "ScheduledExample",
     schedule=context("schedule", "cron(0 3 * * ? *)"),
     timeout=Duration.seconds(int(context("timeout_seconds", "900"))),
-    folder=context("folder", "/usr/local/lib/python3.13"),
-    image=context("image", "public.ecr.aws/docker/library/python:3.13-alpine"),
+    folder=folder,
+    image=image,
 )
+SemaphoreExample(app, "SemaphoreExample", folder=folder, image=image)
 Validations.of(app).add_plugins(AwsSolutionsChecks(app))
 app.synth()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asl_tools.drawing import to_svg
-from demo import timeline
+from demo import concurrency, timeline
 from demo.play import Outcome
 from demo.report import rows
 from demo.runs import Run
@@ -20,9 +20,10 @@ def render(outcomes: Sequence[Outcome], facts: Mapping[str, str]) -> str:
     """The whole page. `facts` are shown below the headline."""
     fine = sum(outcome.ok for outcome in outcomes)
     headline = f"{fine} of {len(outcomes)} scenarios came out as expected"
-    runs = [run for outcome in outcomes for run in outcome.record.runs]
+    runs = [run for outcome in outcomes if outcome.record.limit is None for run in outcome.record.runs]
     sections = [
         _section("What happened when", _timeline(runs)),
+        _section("How many were at work at once", _bursts(outcomes)),
         *(_section("The state machine, and where the executions went", graph) for graph in _graphs(outcomes)),
         _section("What was expected, and what was seen", _table(outcomes)),
         _section("The alerts, as they were delivered", _alerts(outcomes)),
@@ -76,6 +77,16 @@ def _table_body(outcome: Outcome) -> str:
 
 def _timeline(runs: Sequence[Run]) -> str:
     return f'<div class="card">{timeline.to_svg(runs)}{timeline.legend()}</div>' if runs else ""
+
+
+def _bursts(outcomes: Iterable[Outcome]) -> str:
+    plots = "".join(
+        f'<p class="quiet">{escape(outcome.name)}: {len(outcome.record.runs)} executions</p>'
+        f"{concurrency.to_svg(outcome.record.runs, outcome.record.limit)}"
+        for outcome in outcomes
+        if outcome.record.limit is not None and outcome.record.runs
+    )
+    return f'<div class="card">{plots}{concurrency.legend()}</div>' if plots else ""
 
 
 def _graphs(outcomes: Iterable[Outcome]) -> list[str]:

@@ -1,5 +1,6 @@
 """Scenarios, and how they are played: what is expected is written down before, what is seen is only measured."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -22,6 +23,8 @@ class Record:
     runs: list[Run] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
     definition: Mapping[str, object] | None = None
+    limit: int | None = None
+    """How many of the runs may be at work at once, where that is what the scenario is about."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class Scenario:
         expected: The facts that must be seen, all of them and no others.
         play: Makes it happen and returns the facts that were seen. Whatever it raises is what was seen.
         alone: Whether nothing else may be played at the same time: its faults would hit the wrong one.
+        turn: Held while it is played: a lock keeps apart those that would get in each other's way.
     """
 
     name: str
     expected: Facts
     play: Callable[[Record], Facts]
     alone: bool = False
+    turn: contextlib.AbstractContextManager[object] = field(default_factory=contextlib.nullcontext)
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,15 @@ def as_text(facts: Facts) -> str:
 def play(scenario: Scenario) -> Outcome:
     """Plays one scenario. Never raises because of it."""
     record = Record()
-    started = time.monotonic()
     seen: Facts | None = None
     error = ""
-    try:
-        seen = scenario.play(record)
-    except Exception as problem:
-        error = f"{type(problem).__name__}: {problem}"
-    return Outcome(scenario.name, scenario.expected, seen, error, time.monotonic() - started, record)
+    with scenario.turn:
+        started = time.monotonic()
+        try:
+            seen = scenario.play(record)
+        except Exception as problem:
+            error = f"{type(problem).__name__}: {problem}"
+        return Outcome(scenario.name, scenario.expected, seen, error, time.monotonic() - started, record)
 
 
 def play_all(scenarios: Sequence[Scenario], progress: Progress) -> list[Outcome]:

@@ -20,8 +20,8 @@ _NEVER_STARTED = '"StopCode":"TaskFailedToStart"'
 class Step:
     """A stretch of an execution that is worth drawing. Times are in seconds since the execution's start."""
 
-    kind: Literal["task", "refused", "pause", "told"]
-    """`"task"` if a container ran, `"refused"` if the launch came to nothing."""
+    kind: Literal["task", "refused", "pause", "waited", "told"]
+    """`"task"` if a container ran, `"refused"` if the launch came to nothing, `"waited"` for a permit."""
     start: float
     end: float
     ok: bool
@@ -38,6 +38,8 @@ class Run:
     error: str
     input: str
     output: Mapping[str, Any]
+    started: float
+    """Seconds since the epoch."""
     seconds: float
     steps: Sequence[Step]
     visits: Mapping[str, int]
@@ -88,6 +90,7 @@ class StateMachine:
             error=execution.get("error", "none"),
             input=execution.get("input", "{}"),
             output=json.loads(execution.get("output") or "{}"),
+            started=events[0]["timestamp"].timestamp(),
             seconds=(events[-1]["timestamp"] - events[0]["timestamp"]).total_seconds(),
             steps=steps(events),
             visits=visits(events),
@@ -105,16 +108,17 @@ def visits(events: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:
 
 
 def steps(events: Sequence[Mapping[str, Any]]) -> list[Step]:
-    """The launches, pauses and calls of handlers in a history, in the order in which they ended."""
+    """The launches, pauses, waits for a permit and calls of handlers in a history, in the order in which they ended."""
     found = []
-    entered, resource, submitted, failure = 0.0, "", False, ""
+    entered, resource, action, submitted, failure = 0.0, "", "", False, ""
     for event in events:
         at = (event["timestamp"] - events[0]["timestamp"]).total_seconds()
         match event["type"]:
             case "TaskStateEntered" | "WaitStateEntered":
-                entered, resource, submitted, failure = at, "", False, ""
+                entered, resource, action, submitted, failure = at, "", "", False, ""
             case "TaskScheduled":
                 resource = event["taskScheduledEventDetails"]["resourceType"]
+                action = event["taskScheduledEventDetails"].get("resource", "")
             case "TaskSubmitted":
                 submitted = True
             case "TaskFailed":
@@ -129,6 +133,10 @@ def steps(events: Sequence[Mapping[str, Any]]) -> list[Step]:
                 found.append(Step("task", entered, at, not failure, failure or "exit code 0"))
             case "TaskStateExited" if resource == "ecs":
                 found.append(Step("refused", entered, at, False, failure))
-            case "TaskStateExited":
+            case "TaskStateExited" if action == "invoke.waitForTaskToken":
+                found.append(Step("waited", entered, at, not failure, failure or "permit"))
+            case "ExecutionAborted" if action == "invoke.waitForTaskToken":
+                found.append(Step("waited", entered, at, False, "aborted"))
+            case "TaskStateExited" if not event["stateExitedEventDetails"]["name"].startswith("Release "):
                 found.append(Step("told", entered, at, not failure, event["stateExitedEventDetails"]["name"]))
     return found

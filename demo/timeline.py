@@ -1,6 +1,6 @@
 """Draws what happened when, as an SVG image: a bar for each execution, with its launches, pauses and alerts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from demo.runs import Run, Step
@@ -26,12 +26,17 @@ def to_svg(runs: Sequence[Run]) -> str:
     )
 
 
-def _axis(longest: float, scale: float, height: float) -> Iterator[str]:
+def ticks(longest: float) -> list[float]:
+    """The seconds to mark on an axis of so many seconds."""
     tick = next((tick for tick in _TICKS if longest / tick <= _MOST_TICKS), longest / _MOST_TICKS)
-    for number in range(int(longest / tick) + 1):
-        x = LABELS + number * tick * scale
+    return [number * tick for number in range(int(longest / tick) + 1)]
+
+
+def _axis(longest: float, scale: float, height: float) -> Iterator[str]:
+    for seconds in ticks(longest):
+        x = LABELS + seconds * scale
         yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 8}" y2="{height - 8:.1f}"/>'
-        yield f'<text class="quiet" x="{x:.1f}" y="{TOP - 16}" text-anchor="middle">{number * tick:g} s</text>'
+        yield f'<text class="quiet" x="{x:.1f}" y="{TOP - 16}" text-anchor="middle">{seconds:g} s</text>'
 
 
 def _row(run: Run, y: float, scale: float) -> Iterator[str]:
@@ -60,6 +65,9 @@ def _mark(step: Step, y: float, scale: float) -> str:
             return f'<rect class="{state}" {place}>{title}</rect>'
         case "pause":
             return f'<line class="pause" x1="{x:.1f}" x2="{x + width:.1f}" y1="{y:.1f}" y2="{y:.1f}">{title}</line>'
+        case "waited":
+            place = f'x="{x:.1f}" y="{y - 6:.1f}" width="{width:.1f}" height="12" rx="3"'
+            return f'<rect class="waited" {place}>{title}</rect>'
         case "refused":
             return f'<g class="refused" transform="translate({x:.1f},{y:.1f})">{title}{CROSS}</g>'
         case "told":
@@ -79,8 +87,14 @@ def legend() -> str:
         ('<rect class="broke" x="-14" y="-7" width="28" height="14" rx="3"/>', "it ran, and did not"),
         (f'<g class="refused">{CROSS}</g>', "no container came to run"),
         ('<line class="pause" x1="-14" x2="14" y1="0" y2="0"/>', "pause before the next launch"),
+        ('<rect class="waited" x="-14" y="-6" width="28" height="12" rx="3"/>', "waiting for a permit"),
         (f'<g class="told">{BELL}</g>', "alert"),
     )
+    return as_list(entries)
+
+
+def as_list(entries: Iterable[tuple[str, str]]) -> str:
+    """Marks, 28 by 18 around the origin at the most, and what they mean, as HTML."""
     items = (
         f'<li><svg class="timeline key" viewBox="-16 -11 32 22" width="32" height="22" aria-hidden="true">{mark}</svg>'
         f"{text}</li>"

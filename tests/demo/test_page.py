@@ -21,8 +21,9 @@ def run(label: str = "run", *, seconds: float = 4) -> Run:
         Step("task", 1, 2, True, "exit code 0"),
         Step("task", 2, 3, False, "States.Timeout"),
         Step("told", 3, 4, True, "Tell"),
+        Step("waited", 3, 4, True, "permit"),
     ]
-    return Run("arn", label, "FAILED", "States.Timeout", "{}", {}, seconds, steps, {"Run task": 2})
+    return Run("arn", label, "FAILED", "States.Timeout", "{}", {}, 0, seconds, steps, {"Run task": 2})
 
 
 def page() -> str:
@@ -31,6 +32,7 @@ def page() -> str:
         Outcome(f"part/{HOSTILE}", {HOSTILE: HOSTILE}, {HOSTILE: "seen"}, "", 1, record),
         Outcome("part/broken", {}, None, HOSTILE, 1, Record()),
         Outcome("part/fine", {"a": 1}, {"a": 1}, "", 1, Record()),
+        Outcome(f"part/{HOSTILE}, limited", {"a": 1}, {"a": 1}, "", 1, Record([run(HOSTILE)], limit=3)),
     ]
     return render(outcomes, {"Input": HOSTILE})
 
@@ -57,7 +59,7 @@ def test_what_was_seen_is_escaped() -> None:
 
 
 def test_the_page_says_how_many_came_out() -> None:
-    assert "<h1>1 of 3 scenarios came out as expected</h1>" in page()
+    assert "<h1>2 of 4 scenarios came out as expected</h1>" in page()
 
 
 def test_a_page_without_runs() -> None:
@@ -73,6 +75,15 @@ def test_the_timeline_is_well_formed_and_stays_within_its_width() -> None:
 
 def test_every_mark_is_drawn_and_explained() -> None:
     svg, legend = timeline.to_svg([run()]), timeline.legend()
-    for kind in ("ran", "broke", "refused", "pause", "told"):
+    for kind in ("ran", "broke", "refused", "pause", "waited", "told"):
         assert f'class="{kind}"' in svg
         assert f'class="{kind}"' in legend
+
+
+def test_runs_that_share_a_limit_are_drawn_against_it_and_not_one_by_one() -> None:
+    limited = Outcome("part/limit", {}, {}, "", 1, Record([run("of a burst")], limit=3))
+    html = render([limited], {})
+    assert "part/limit: 1 executions" in html
+    assert "limit 3" in html
+    assert "What happened when" not in html
+    assert "How many were at work at once" not in render([Outcome("part/broke", {}, None, "", 1, Record(limit=3))], {})

@@ -80,6 +80,36 @@ def test_alone_means_alone_and_the_others_share_their_time() -> None:
     assert most > 1
 
 
+def test_those_that_share_a_turn_are_kept_apart_and_do_not_count_their_wait() -> None:
+    turn = threading.Lock()
+    inside: list[str] = []
+
+    def busy(name: str) -> Facts:
+        inside.append(name)
+        beside = [*inside]
+        time.sleep(0.2)
+        inside.remove(name)
+        return {"beside": len(beside)}
+
+    scenarios = [
+        Scenario(f"part/{name}", {"beside": 1}, lambda record, name=name: busy(name), turn=turn)  # type: ignore[misc]  # mypy infers no type for the default
+        for name in ("one", "two", "three")
+    ]
+    outcomes = play_all(scenarios, Progress())
+    assert all(outcome.ok for outcome in outcomes)
+    assert sum(outcome.seconds < 0.4 for outcome in outcomes) == 3
+
+
+def test_a_turn_is_free_again_after_an_error() -> None:
+    turn = threading.Lock()
+
+    def breaks(record: Record) -> Facts:
+        raise LookupError
+
+    play(Scenario("part/breaks", {}, breaks, turn=turn))
+    assert not turn.locked()
+
+
 def test_nothing_to_play() -> None:
     empty: list[Outcome] = play_all([], Progress())
     assert empty == []

@@ -21,8 +21,8 @@ def exited(at: float, name: str, type_: str = "Task") -> Mapping[str, Any]:
     return event(at, f"{type_}StateExited", stateExitedEventDetails={"name": name})
 
 
-def scheduled(at: float, resource_type: str) -> Mapping[str, Any]:
-    return event(at, "TaskScheduled", taskScheduledEventDetails={"resourceType": resource_type})
+def scheduled(at: float, resource_type: str, resource: str = "") -> Mapping[str, Any]:
+    return event(at, "TaskScheduled", taskScheduledEventDetails={"resourceType": resource_type, "resource": resource})
 
 
 def failed(at: float, error: str, cause: str = "") -> Mapping[str, Any]:
@@ -77,6 +77,40 @@ def test_a_task_that_never_started_did_not_run() -> None:
         exited(1, "Run task"),
     ]
     assert [step.kind for step in steps(history)] == ["refused"]
+
+
+def test_a_guarded_task_waits_first_and_its_release_is_no_alert() -> None:
+    history = [
+        entered(0, "Acquire quota"),
+        scheduled(0, "lambda", "invoke.waitForTaskToken"),
+        event(3, "TaskSucceeded"),
+        exited(3, "Acquire quota"),
+        entered(3, "Run task"),
+        scheduled(3, "ecs", "runTask.sync"),
+        event(3, "TaskSubmitted"),
+        exited(5, "Run task"),
+        entered(5, "Release quota"),
+        scheduled(5, "lambda", "invoke"),
+        exited(5.5, "Release quota"),
+    ]
+    assert steps(history) == [Step("waited", 0, 3, True, "permit"), Step("task", 3, 5, True, "exit code 0")]
+
+
+def test_who_is_aborted_while_it_waits_has_waited() -> None:
+    waiting = [entered(0, "Acquire quota"), scheduled(0, "lambda", "invoke.waitForTaskToken")]
+    assert steps([*waiting, event(2, "ExecutionAborted")]) == [Step("waited", 0, 2, False, "aborted")]
+
+
+def test_who_is_aborted_at_work_is_not_said_to_have_waited() -> None:
+    history = [
+        entered(0, "Acquire quota"),
+        scheduled(0, "lambda", "invoke.waitForTaskToken"),
+        exited(1, "Acquire quota"),
+        entered(1, "Run task"),
+        scheduled(1, "ecs", "runTask.sync"),
+        event(2, "ExecutionAborted"),
+    ]
+    assert steps(history) == [Step("waited", 0, 1, True, "permit")]
 
 
 def test_who_started_an_execution_is_told_by_its_name() -> None:

@@ -12,6 +12,7 @@ from constructs import IConstruct
 
 import constructs_lib.parts
 from stacks.scheduled_example import ScheduledExample
+from stacks.semaphore_example import SemaphoreExample
 from tests.rules.nag import Finding, findings
 from tests.scheduled import full, guarded, scheduled, surroundings
 
@@ -27,12 +28,17 @@ def in_a_known_account(app: cdk.App) -> None:
 
 
 BUILDS: dict[str, Callable[[cdk.App], object]] = {
-    "example": lambda app: ScheduledExample(app, "Stack"),
+    "scheduled example": lambda app: ScheduledExample(app, "Stack"),
+    "semaphore example": lambda app: SemaphoreExample(app, "Stack"),
     "bare": bare,
     "full": lambda app: full(cdk.Stack(app, "Stack")),
     "known account": in_a_known_account,
     "guarded": lambda app: guarded(cdk.Stack(app, "Stack")),
 }
+
+
+# The constructs of the library in these stacks.
+OURS = tuple(f"Stack/{name}" for name in ("Nightly", "Hourly", "Daily", "SharedAlert", "Quota"))
 
 
 def test_findings_are_found(tmp_path: Path) -> None:
@@ -45,15 +51,15 @@ def test_findings_are_found(tmp_path: Path) -> None:
     assert findings(bucket, tmp_path) == expected
 
 
-def test_the_example_is_clean(tmp_path: Path) -> None:
-    assert findings(BUILDS["example"], tmp_path) == []
+@pytest.mark.parametrize("example", ["scheduled example", "semaphore example"])
+def test_the_examples_are_clean(example: str, tmp_path: Path) -> None:
+    assert findings(BUILDS[example], tmp_path) == []
 
 
 @pytest.mark.parametrize("build", BUILDS)
 def test_the_constructs_are_clean(build: str, tmp_path: Path) -> None:
-    ours = ("Stack/Nightly", "Stack/SharedAlert", "Stack/Quota")
     # What surrounds them is bare on purpose, and the caller's.
-    assert [finding for finding in findings(BUILDS[build], tmp_path) if finding[1].startswith(ours)] == []
+    assert [finding for finding in findings(BUILDS[build], tmp_path) if finding[1].startswith(OURS)] == []
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -74,9 +80,7 @@ def test_every_acknowledgement_is_needed_and_explained(
             monkeypatch.setattr(part, "acknowledge", leave_out)
     found = findings(BUILDS[build], tmp_path)
 
-    ours = [
-        finding for finding in found if finding[1].startswith(("Stack/Nightly", "Stack/SharedAlert", "Stack/Quota"))
-    ]
+    ours = [finding for finding in found if finding[1].startswith(OURS)]
     assert {rule for rule, _ in ours} == {rule for rule, _ in left_out}
     for rule, path in ours:
         assert any(rule == one and path.startswith(place + "/") for one, place in left_out), (rule, path)

@@ -13,25 +13,33 @@ from asl_tools.resolve import state_machines
 from asl_tools.validate import problems_of_all
 from constructs_lib import NO_RETRY, RETRY_LIKE_THE_ORIGINAL, Capacity, LaunchRetry, RetryPolicy
 from stacks.scheduled_example import ScheduledExample
+from stacks.semaphore_example import SemaphoreExample
 from tests.scheduled import full, guarded, make_app, scheduled, surroundings, template_of
 
 # A dependency that CDK states although a reference implies it.
 CDK_S_OWN = {"W3005"}
 
+NAMES = ["scheduled", "semaphore", "bare", "full", "guarded"]
+
 
 @pytest.fixture(scope="module")
 def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     app = make_app(tmp_path_factory.mktemp("validators"))
-    example = ScheduledExample(app, "Example")
+    examples = {"scheduled": ScheduledExample(app, "Scheduled"), "semaphore": SemaphoreExample(app, "Semaphore")}
     bare, everything, shared = (cdk.Stack(app, name) for name in ("Bare", "Full", "Guarded"))
     scheduled(surroundings(bare))
     full(everything)
     guarded(shared)
-    stacks = {"example": example, "bare": bare, "full": everything, "guarded": shared}
+    stacks = {
+        **examples,
+        "bare": bare,
+        "full": everything,
+        "guarded": shared,
+    }
     return {name: template_of(stack) for name, stack in stacks.items()}
 
 
-@pytest.mark.parametrize("name", ["example", "bare", "full", "guarded"])
+@pytest.mark.parametrize("name", NAMES)
 def test_cfn_lint(name: str, templates: dict[str, dict[str, Any]]) -> None:
     matches = lint_all(json.dumps(templates[name]))
     # The others are of the kind "I": information.
@@ -44,7 +52,7 @@ def test_cfn_lint_finds_a_mistake(templates: dict[str, dict[str, Any]]) -> None:
     assert "E3002" in {match.rule.id for match in lint_all(json.dumps(broken))}
 
 
-@pytest.mark.parametrize("name", ["example", "bare", "full", "guarded"])
+@pytest.mark.parametrize("name", NAMES)
 def test_cloudformation_validate(name: str, templates: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     assert grave_diagnostics(templates[name], tmp_path) == []
 
@@ -84,5 +92,6 @@ def test_asl_validator(templates: dict[str, dict[str, Any]], app: cdk.App) -> No
             scheduled(surroundings(stacks[-1], sidecars=sidecars), **options)
     all_templates = [*templates.values(), *map(template_of, stacks)]
     definitions = [definition for template in all_templates for definition in state_machines(template).values()]
-    assert len(definitions) == len(templates) + 2 * len(variants)
+    # The example of the semaphore has three of them.
+    assert len(definitions) == len(templates) + 2 + 2 * len(variants)
     assert problems_of_all(definitions) == [[]] * len(definitions)
