@@ -6,12 +6,13 @@ import json
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any
 
 import aws_cdk as cdk
 import pytest
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as cloudwatch_actions
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
@@ -19,6 +20,7 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_rds as rds
+from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
@@ -29,15 +31,25 @@ from constructs import Construct
 
 import constructs_lib
 from alert.message import alert_from
-from constructs_lib import LaunchRetry, ScheduledStepFunctionsFargateTask
+from asl_tools.resolve import state_machines
+from constructs_lib import LaunchRetry, S3TriggeredThrottledPipeline, ScheduledStepFunctionsFargateTask
 from tests.lambda_src.alert_cases import container, stopped_task
 from tests.lambda_src.alert_events import failed
+from tests.pipelines import bucket, pipeline
 from tests.scheduled import definition_of, scheduled, surroundings, template_of
 from tests.templates import REPOSITORY, only
 
 README = (REPOSITORY / "README.md").read_text()
 
+SCHEDULED, _, REST = README.partition("## A job for each new object")
+PIPELINE = REST.partition("## What it costs")[0]
+CONSTRUCTS: dict[str, tuple[Callable[..., None], str]] = {
+    "scheduled": (ScheduledStepFunctionsFargateTask.__init__, SCHEDULED),
+    "pipeline": (S3TriggeredThrottledPipeline.__init__, PIPELINE),
+}
+
 MODULES = {
+    "cloudwatch": cloudwatch,
     "cloudwatch_actions": cloudwatch_actions,
     "ec2": ec2,
     "ecs": ecs,
@@ -50,13 +62,13 @@ MODULES = {
 }
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def table(first_heading: str) -> Iterator[list[str]]:
+def table(first_heading: str, text: str = README) -> Iterator[list[str]]:
     """The rows of the table with this first heading, cell by cell."""
-    _, body = README.split(f"| {first_heading} |", 1)
+    _, body = text.split(f"| {first_heading} |", 1)
     for row in body.splitlines()[2:]:
         if not row.startswith("|"):
             return
@@ -80,6 +92,10 @@ def names_of_the_examples(app: cdk.App, stack: cdk.Stack) -> dict[str, Any]:
         "task_definition": around.task_definition,
         "open_a_ticket": lambda_.Function.from_function_arn(
             stack, "OpenATicket", "arn:aws:lambda:eu-central-1:111122223333:function:open-a-ticket"
+        ),
+        "incoming": s3.Bucket(stack, "Incoming"),
+        "resize": lambda_.Function.from_function_arn(
+            stack, "Resize", "arn:aws:lambda:eu-central-1:111122223333:function:resize"
         ),
         "operators": iam.Role(stack, "Operators", assumed_by=iam.AccountRootPrincipal()),
         "database": rds.DatabaseInstance(
@@ -155,18 +171,20 @@ def readable_default(default: Any) -> str:
     return f"`{default.name}`" if isinstance(default, Enum) else f"`{default!r}`"
 
 
-def test_the_table_of_arguments_is_the_signature() -> None:
-    source = textwrap.dedent(inspect.getsource(ScheduledStepFunctionsFargateTask.__init__))
+@pytest.mark.parametrize("which", CONSTRUCTS)
+def test_the_table_of_arguments_is_the_signature(which: str) -> None:
+    construct, text = CONSTRUCTS[which]
+    source = textwrap.dedent(inspect.getsource(construct))
     [definition] = ast.parse(source).body
     assert isinstance(definition, ast.FunctionDef)
-    parameters = inspect.signature(ScheduledStepFunctionsFargateTask.__init__).parameters
+    parameters = inspect.signature(construct).parameters
     expected = []
     for argument in definition.args.kwonlyargs:
         assert argument.annotation is not None
         type_ = in_code_font(readable_type(argument.annotation))
         expected.append([f"`{argument.arg}`", type_, readable_default(parameters[argument.arg].default)])
 
-    assert [row[:3] for row in table("Argument")] == expected
+    assert [row[:3] for row in table("Argument", text)] == expected
 
 
 def test_the_table_of_retries_is_the_default() -> None:
@@ -182,25 +200,46 @@ def test_the_table_of_retries_is_the_default() -> None:
     assert [[row[0], *row[2:]] for row in table("`LaunchRetry`")] == expected
 
 
-def test_the_table_of_resources_is_the_template(app: cdk.App) -> None:
-    def types(stack: cdk.Stack) -> Counter[str]:
-        return Counter(resource["Type"] for resource in template_of(stack)["Resources"].values())
+def types(stack: cdk.Stack) -> Counter[str]:
+    return Counter(resource["Type"] for resource in template_of(stack)["Resources"].values())
 
+
+def resources_told(text: str) -> dict[str, int]:
+    return {type_: int(row[1]) for row in table("Resource", text) for type_ in re.findall(r"`(AWS::[\w:]+)`", row[0])}
+
+
+def test_the_table_of_a_pipelines_resources_is_the_template(app: cdk.App) -> None:
+    with_pipeline, without = cdk.Stack(app, "With"), cdk.Stack(app, "Without")
+    pipeline(with_pipeline)
+    # With its function that the CDK adds, and the custom resource that this carries out.
+    bucket(without).enable_event_bridge_notification()
+
+    assert resources_told(PIPELINE) == types(with_pipeline) - types(without)
+
+
+def test_the_table_of_resources_is_the_template(app: cdk.App) -> None:
     with_task, without = cdk.Stack(app, "With"), cdk.Stack(app, "Without")
     scheduled(surroundings(with_task))
     surroundings(without)
 
-    told = {type_: int(row[1]) for row in table("Resource") for type_ in re.findall(r"`(AWS::[\w:]+)`", row[0])}
-    assert told == types(with_task) - types(without)
+    assert resources_told(SCHEDULED) == types(with_task) - types(without)
 
 
 def test_the_picture_has_the_states_of_the_state_machine(stack: cdk.Stack) -> None:
     scheduled(surroundings(stack))
-    [picture] = blocks("mermaid")
+    [picture] = blocks("mermaid", SCHEDULED)
 
     drawn = set(re.findall(r'[\[{]"([^"]+)"[\]}]', picture))
     not_drawn = {"No cause given", "Start counting", "Failed"}
     assert drawn == set(definition_of(stack)["States"]) - not_drawn
+
+
+def test_the_picture_of_a_pipeline_has_the_states_of_its_state_machine(stack: cdk.Stack) -> None:
+    pipeline(stack)
+    [picture] = blocks("mermaid", PIPELINE)
+
+    [asl] = [one for name, one in state_machines(template_of(stack)).items() if "Workflow" in name]
+    assert set(re.findall(r'\["([^"]+)"\]', picture)) == set(asl["States"]) - {"Leave quota to the sweeper"}
 
 
 def test_the_message_is_one_that_the_alert_function_makes() -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,8 @@ class FargateJob:
             from the execution's input: ``command=sfn.JsonPath.list_at("$.commands")``.
         cpu: CPU units of the task instead of the task definition's, for example 1024.
         memory_limit_mib: Memory of the task in MiB instead of the task definition's.
+        environment: Variables for the default container, beside those of ``container_overrides``. A value may come
+            from the execution's input: ``sfn.JsonPath.string_at("$.day")``. Default: none.
         task_role: The role of the application instead of the task definition's.
         subnets: Where the task's network interface is placed. Default: the private subnets with egress, or,
             with ``assign_public_ip``, the public ones.
@@ -78,6 +80,7 @@ class FargateJob:
     cluster: ecs.ICluster
     task_definition: ecs.TaskDefinition
     container_overrides: "Sequence[tasks.ContainerOverride]" = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     cpu: int | None = None
     memory_limit_mib: int | None = None
     task_role: iam.IRole | None = None
@@ -142,6 +145,33 @@ class FargateJob:
     def input_paths(self) -> Sequence[str]:
         """See `Job.input_paths`."""
         return [path for path in sfn.FieldUtils.find_referenced_paths(self._overrides()) if not path.startswith("$$")]
+
+    @property
+    def roles(self) -> Sequence[iam.IRole]:
+        """The roles that the work itself has."""
+        return [self.task_role or self.task_definition.task_role]
+
+    @property
+    def vcpu(self) -> float | None:
+        """How many vCPU a task has; None where only the deployment tells."""
+        if self.cpu is not None:
+            units: object = self.cpu
+        else:
+            resource = self.task_definition.node.default_child
+            units = (isinstance(resource, ecs.CfnTaskDefinition) and resource.cpu) or None
+        if units is None or Token.is_unresolved(units):
+            return None
+        # Also "1 vCPU": https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_definition_parameters.html
+        number, _, unit = str(units).partition(" ")
+        return float(number) if unit else float(number) / 1024
+
+    @property
+    def longest_stop(self) -> Duration:
+        """How long the work may go on after its execution was stopped: the longest that ECS lets a container stop.
+
+        https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html
+        """
+        return Duration.minutes(2)
 
     # --- states -----------------------------------------------------------------------------------------
 
@@ -211,6 +241,13 @@ class FargateJob:
             )
             for override in self.container_overrides
         }
+        for name in self._default_container if self.environment else []:
+            container = containers.setdefault(name, {"Name": name})
+            given = container.get("Environment", [])
+            # Told twice, which of the two counts is not defined; an override is meant for this one container.
+            names = [variable["Name"] for variable in given]
+            more = [{"Name": key, "Value": value} for key, value in self.environment.items() if key not in names]
+            container["Environment"] = [*given, *more]
         if self.heartbeat is not None:
             for name in self._essential:
                 container = containers.setdefault(name, {"Name": name})
@@ -301,6 +338,11 @@ class FargateJob:
     @property
     def _essential(self) -> Sequence[str]:
         return [container.container_name for container in self._containers if container.essential]
+
+    @property
+    def _default_container(self) -> Sequence[str]:
+        container = self.task_definition.default_container
+        return [] if container is None else [container.container_name]
 
     def _check(self, scope: Construct) -> None:
         timeout = require_duration(scope, "timeout", self.timeout, at_most=LONGEST_EXECUTION)

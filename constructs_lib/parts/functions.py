@@ -34,12 +34,15 @@ def make_function(
     handler: str,
     description: str,
     environment: Mapping[str, str],
-    dead_letter_queue: sqs.IQueue,
+    dead_letter_queue: sqs.IQueue | None,
     log_retention: logs.RetentionDays,
     timeout: Duration = Duration.seconds(30),
     memory_size: int = 256,
 ) -> lambda_.Function:
-    """A function from `lambda_src`, with a log group of its own and a role that may write there and no more."""
+    """A function from `lambda_src`, with a log group of its own and a role that may write there and no more.
+
+    Without a dead-letter queue where nothing is lost with an event: the next one does the same.
+    """
     log_group = logs.LogGroup(scope, f"{id_}Logs", retention=log_retention, removal_policy=RemovalPolicy.DESTROY)
     role = iam.Role(scope, f"{id_}Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
     log_group.grant_write(role)

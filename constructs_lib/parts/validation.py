@@ -139,7 +139,7 @@ def leads_somewhere(path: str, value: Any) -> bool:
 def _shown(value: object) -> str:
     if isinstance(value, Duration):
         return "a token" if value.is_unresolved() else f"Duration of {value.to_human_string() or '0 seconds'}"
-    return "a token" if isinstance(value, float) and _is_token(value) else repr(value)
+    return "a token" if isinstance(value, float | str | list) and _is_token(value) else repr(value)
 
 
 def _is_token(value: object) -> bool:

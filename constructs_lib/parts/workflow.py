@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from aws_cdk import Aws, Duration, Names, RemovalPolicy
+from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_events as events
 from aws_cdk import aws_logs as logs
@@ -12,6 +12,7 @@ from constructs import Construct
 
 from .acknowledgements import acknowledge
 from .alarms import alarm_on
+from .execution_log import execution_log
 from .handlers import Handler, Message, task_state
 from .job import ERROR, LONGEST_EXECUTION, TIME_FOR_HANDLERS, Job
 from .retry import RetryPolicy
@@ -81,7 +82,7 @@ class Workflow(Construct):
         if on_success:
             definition = definition.next(self._tell("Success", on_success, job, then=None))
 
-        self.log_group = self._make_log_group(log_retention)
+        self.log_group = execution_log(self, "Log", retention=log_retention)
         self.state_machine = sfn.StateMachine(
             self,
             "Resource",
@@ -145,19 +146,6 @@ class Workflow(Construct):
         return min(needed, LONGEST_EXECUTION, key=lambda duration: duration.to_seconds())
 
     # --- around the state machine -----------------------------------------------------------------------
-
-    def _make_log_group(self, retention: logs.RetentionDays) -> logs.LogGroup:
-        # The prefix keeps the resource policy of vended logs below its size limit:
-        # https://docs.aws.amazon.com/step-functions/latest/dg/bp-cwl.html
-        unique = Names.unique_resource_name(self, max_length=80, separator="-")
-        return logs.LogGroup(
-            self,
-            "Log",
-            log_group_name=f"/aws/vendedlogs/states/{Aws.STACK_NAME}/{unique}",
-            retention=retention,
-            # Its name is fixed: kept, it would stand in the way of the next deployment of the same stack.
-            removal_policy=RemovalPolicy.DESTROY,
-        )
 
     def _grant(self, *handlers: Sequence[Handler]) -> None:
         for statement in self.job.statements:

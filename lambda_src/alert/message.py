@@ -41,6 +41,9 @@ REFUSALS = {
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S UTC"
 
+# Kinds of jobs that are not launched: of these nobody counts how often they were tried.
+NOT_LAUNCHED = ("lambda", "chain")
+
 # Keys that a state machine puts beside its input.
 OUR_KEYS = ("error", "launch", "result", "StatusChange")
 
@@ -149,7 +152,11 @@ def alert_from(event: object) -> Alert:
     essential = [text_at(each, "name") for each in containers if each.get("essential") is not False]
     failure = _outcome(response, essential)
     deciding = failure.container or next(iter(essential), None)
-    stream, no_log = _log_stream(failure, _named(containers, deciding))
+    kind, group = text_at(job, "kind"), text_at(job, "logGroup", 512)
+    if kind in NOT_LAUNCHED:
+        stream, no_log = None, "Which log stream it wrote to is not known."
+    else:
+        stream, no_log = _log_stream(failure, _named(containers, deciding))
 
     arn = text_at(execution, "Id", 2_000) or text_at(change, "executionArn", 2_000)
     launches, refusals = _launches(response)
@@ -158,7 +165,7 @@ def alert_from(event: object) -> Alert:
         job=" ".join(text_at(job, "name").split()) or "Unnamed job",
         kind=failure.kind,
         summary=failure.summary,
-        launches=None if change else launches,
+        launches=None if change or kind in NOT_LAUNCHED else launches,
         refusals=refusals,
         started_at=_time(execution.get("StartTime") or change.get("startDate")),
         ended_at=_time(ended),
@@ -168,7 +175,7 @@ def alert_from(event: object) -> Alert:
         execution_arn=arn or None,
         execution_link=_execution_link(arn),
         log_stream=stream,
-        log_link=_log_link(stream, failure.task_arn or arn),
+        log_link=_log_link(stream, failure.task_arn or arn) if stream else _group_link(group, arn),
         log_text=no_log,
         input=_input(response, execution, change),
     )
@@ -216,13 +223,16 @@ def _execution_link(arn: str) -> str | None:
     return f"{console}/states/home?region={region}#/v2/executions/details/{arn}" if console else None
 
 
-def _log_link(stream: LogStream | None, arn: str) -> str | None:
+def _log_link(stream: LogStream, arn: str) -> str | None:
+    group = _group_link(stream.group, arn)
+    return f"{group}/log-events/{_fragment(stream.stream)}" if group else None
+
+
+def _group_link(group: str, arn: str) -> str | None:
     console, region = _console(arn)
-    if stream is None or console is None:
+    if not group or console is None:
         return None
-    group, name = _fragment(stream.group), _fragment(stream.stream)
-    page = f"logsV2:log-groups/log-group/{group}/log-events/{name}"
-    return f"{console}/cloudwatch/home?region={region}#{page}"
+    return f"{console}/cloudwatch/home?region={region}#logsV2:log-groups/log-group/{_fragment(group)}"
 
 
 def _console(arn: str) -> tuple[str | None, str]:

@@ -1,4 +1,4 @@
-"""Three whole templates, for reviewers: the diff of a change shows what it does to a deployment.
+"""Whole templates, for reviewers: the diff of a change shows what it does to a deployment.
 
 Recorded anew by `make snapshots`.
 """
@@ -12,6 +12,7 @@ import aws_cdk as cdk
 import pytest
 
 from constructs_lib.parts import functions
+from tests import pipelines
 from tests.scheduled import full, guarded, make_app, scheduled, surroundings, template_of
 from tests.templates import REPOSITORY, only, readable
 
@@ -30,6 +31,16 @@ def test_full(stack: cdk.Stack, matches_snapshot: Check) -> None:
 
 def test_guarded(stack: cdk.Stack, matches_snapshot: Check) -> None:
     guarded(stack)
+    matches_snapshot(template_of(stack))
+
+
+def test_pipeline_bare(stack: cdk.Stack, matches_snapshot: Check) -> None:
+    pipelines.pipeline(stack)
+    matches_snapshot(template_of(stack))
+
+
+def test_pipeline_full(stack: cdk.Stack, matches_snapshot: Check) -> None:
+    pipelines.full(stack)
     matches_snapshot(template_of(stack))
 
 

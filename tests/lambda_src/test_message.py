@@ -86,6 +86,28 @@ def test_where_there_is_no_log_the_message_says_why(event: object, why: str) -> 
     assert f"Last log lines:\n{why}\n" in alert.text
 
 
+def test_of_a_function_the_log_group_is_told() -> None:
+    of_function = {"name": "Resize", "kind": "lambda", "function": "resize", "logGroup": "/aws/lambda/resize"}
+    event = failed("ValueError", '{"errorMessage": "no image", "errorType": "ValueError"}')
+
+    alert = alert_from({**event, "Job": of_function})
+
+    assert alert.log_stream is None
+    assert alert.launches is None
+    assert alert.log_link == (
+        "https://eu-central-1.console.aws.amazon.com/cloudwatch/home?region=eu-central-1"
+        "#logsV2:log-groups/log-group/$252Faws$252Flambda$252Fresize"
+    )
+    assert "Last log lines:\nWhich log stream it wrote to is not known.\n" in alert.text
+
+
+def test_of_states_no_log_is_known() -> None:
+    alert = alert_from({**failed("MyError", "why"), "Job": {"name": "Import", "kind": "chain"}})
+
+    assert (alert.log_link, alert.launches) == (None, None)
+    assert "It failed with MyError: why." in alert.text
+
+
 def test_an_interrupted_task_shows_the_log_of_its_essential_container() -> None:
     alert = alert_from(failed("States.TaskFailed", stopped_task(container(), stop_code="SpotInterruption")))
 

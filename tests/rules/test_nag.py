@@ -13,6 +13,7 @@ from constructs import IConstruct
 import constructs_lib.parts
 from stacks.scheduled_example import ScheduledExample
 from stacks.semaphore_example import SemaphoreExample
+from tests import pipelines
 from tests.rules.nag import Finding, findings
 from tests.scheduled import full, guarded, scheduled, surroundings
 
@@ -34,11 +35,13 @@ BUILDS: dict[str, Callable[[cdk.App], object]] = {
     "full": lambda app: full(cdk.Stack(app, "Stack")),
     "known account": in_a_known_account,
     "guarded": lambda app: guarded(cdk.Stack(app, "Stack")),
+    "pipeline": lambda app: pipelines.pipeline(cdk.Stack(app, "Stack")),
+    "full pipeline": lambda app: pipelines.full(cdk.Stack(app, "Stack")),
 }
 
 
 # The constructs of the library in these stacks.
-OURS = tuple(f"Stack/{name}" for name in ("Nightly", "Hourly", "Daily", "SharedAlert", "Quota"))
+OURS = tuple(f"Stack/{name}" for name in ("Nightly", "Hourly", "Daily", "SharedAlert", "Quota", "Pipeline"))
 
 
 def test_findings_are_found(tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ from asl_tools.validate import problems_of_all
 from constructs_lib import NO_RETRY, RETRY_LIKE_THE_ORIGINAL, Capacity, LaunchRetry, RetryPolicy
 from stacks.scheduled_example import ScheduledExample
 from stacks.semaphore_example import SemaphoreExample
+from tests import pipelines
 from tests.scheduled import full, guarded, make_app, scheduled, surroundings, template_of
 
 # A dependency that CDK states although a reference implies it.
 CDK_S_OWN = {"W3005"}
 
-NAMES = ["scheduled", "semaphore", "bare", "full", "guarded"]
+NAMES = ["scheduled", "semaphore", "bare", "full", "guarded", "pipeline", "full pipeline", "pipeline of a chain"]
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +31,18 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
     scheduled(surroundings(bare))
     full(everything)
     guarded(shared)
+    pipeline, full_pipeline, of_a_chain = (cdk.Stack(app, f"Pipeline{number}") for number in range(3))
+    pipelines.pipeline(pipeline)
+    pipelines.full(full_pipeline)
+    pipelines.pipeline(of_a_chain, job=pipelines.chain(of_a_chain))
     stacks = {
         **examples,
         "bare": bare,
         "full": everything,
         "guarded": shared,
+        "pipeline": pipeline,
+        "full pipeline": full_pipeline,
+        "pipeline of a chain": of_a_chain,
     }
     return {name: template_of(stack) for name, stack in stacks.items()}
 
@@ -92,6 +100,6 @@ def test_asl_validator(templates: dict[str, dict[str, Any]], app: cdk.App) -> No
             scheduled(surroundings(stacks[-1], sidecars=sidecars), **options)
     all_templates = [*templates.values(), *map(template_of, stacks)]
     definitions = [definition for template in all_templates for definition in state_machines(template).values()]
-    # The example of the semaphore has three of them.
-    assert len(definitions) == len(templates) + 2 + 2 * len(variants)
+    # The example of the semaphore has three of them, and each of the three pipelines two.
+    assert len(definitions) == len(templates) + 2 + 3 + 2 * len(variants)
     assert problems_of_all(definitions) == [[]] * len(definitions)
