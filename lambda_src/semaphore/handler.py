@@ -1,10 +1,12 @@
 """The edge of the semaphore: reads events, runs the protocol's operations, and reports what happened."""
 
 import json
+import math
 import os
 import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
@@ -44,6 +46,11 @@ from semaphore.table import Table, Usage
 
 MOST_LOOKS = 30
 """How often an operation looks again because others were faster. Whoever gives up raises, and is called again."""
+SWEEPERS = 8
+"""How many keys and holders are looked after at once."""
+MOST_CHECKS = 600
+"""How many holders one sweep asks after, of those that are known to have been told: of all together, Step Functions
+answers 15 calls per second for long (DescribeExecution): https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
 
 Reply = TypeVar("Reply")
 
@@ -132,19 +139,23 @@ def ended(edge: "Edge", event: Mapping[str, Any], config: Settings) -> dict[str,
 def sweep(edge: "Edge", _event: Mapping[str, Any], config: Settings) -> dict[str, Any]:
     usage = edge.table.usage()
     edge.measured.usage = usage
+    turns = max(1, math.ceil(sum(found.in_use for found in usage.values()) / MOST_CHECKS))
     problems: list[str] = []
-    for key in usage:
-        repairs: list[protocol.Repair] = []
+
+    def attempt(key: str, operation: Generator[Effect, Any, Reply]) -> Reply | None:
         # Whatever goes wrong with one of them is told at the end, and keeps no other from its permit.
         try:
-            repairs = edge.run(protocol.sweep(key, config))
+            return edge.run(operation)
         except Exception as problem:
             problems.append(f"{key}: {problem}")
-        for repair in repairs:
-            try:
-                edge.measured.recovered += edge.run(repair)
-            except Exception as problem:
-                problems.append(f"{key}: {problem}")
+            return None
+
+    step_functions.make_clients()
+    # Most of a sweep is waiting for answers.
+    with ThreadPoolExecutor(max_workers=SWEEPERS) as pool:
+        found = list(pool.map(lambda key: (key, attempt(key, protocol.sweep(key, config, turns=turns))), usage))
+        repairs = [(key, repair) for key, each in found for repair in each or []]
+        edge.measured.recovered += sum(map(bool, pool.map(lambda repair: attempt(*repair), repairs)))
     # The sweeper is the last who could tell them. If it may not either, somebody has to know.
     problems += [f"{permit}: its holder cannot be told" for permit in edge.untold]
     if problems:

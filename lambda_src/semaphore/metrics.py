@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from embedded_metrics import Unit, metrics_record
 from semaphore.table import Usage
 
 NAMESPACE = "ConstructsLib/Semaphore"
@@ -25,17 +26,16 @@ class Measurements:
     usage: dict[str, Usage] | None = None
 
     def record(self, semaphore: str, now: float) -> dict[str, Any] | None:
-        """A line of the log in the embedded metric format, from which CloudWatch takes metrics without a call:
-        https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+        """A line of the log for CloudWatch, None where nothing was measured.
 
         Args:
             semaphore: What its metrics are told apart by.
             now: Seconds since the epoch.
         """
-        metrics: dict[str, tuple[str, float | list[float]]] = {}
+        metrics: dict[str, tuple[Unit, float | list[float]]] = {}
         if self.granted:
             metrics["Granted"] = ("Count", len(self.granted))
-            metrics["WaitSeconds"] = ("Seconds", [round(seconds, 3) for seconds in self.granted[:100]])
+            metrics["WaitSeconds"] = ("Seconds", [round(seconds, 3) for seconds in self.granted])
         if self.skipped:
             metrics["Skipped"] = ("Count", self.skipped)
         if self.usage is not None:
@@ -44,15 +44,4 @@ class Measurements:
             metrics["Waiting"] = ("Count", sum(found.waiting for found in self.usage.values()))
             metrics["OldestWaiterSeconds"] = ("Seconds", 0 if oldest is None else max(0.0, now - oldest))
             metrics["Recovered"] = ("Count", self.recovered)
-        if not metrics:
-            return None
-        directive = {
-            "Namespace": NAMESPACE,
-            "Dimensions": [["Semaphore"]],
-            "Metrics": [{"Name": name, "Unit": unit} for name, (unit, _) in metrics.items()],
-        }
-        return {
-            "_aws": {"Timestamp": round(now * 1000), "CloudWatchMetrics": [directive]},
-            "Semaphore": semaphore,
-            **{name: value for name, (_, value) in metrics.items()},
-        }
+        return metrics_record(namespace=NAMESPACE, dimensions={"Semaphore": semaphore}, metrics=metrics, now=now)

@@ -22,10 +22,14 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
+from zlib import crc32
 
 MOST_GRANTS = 25
 """How many are let in by one transaction. It takes 100 actions, and a grant is two of them (out of the line, into the
 holders): https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html"""
+
+SWEEP_EVERY = 60
+"""Seconds."""
 
 
 # --- what there is --------------------------------------------------------------------------------------------------
@@ -392,7 +396,7 @@ Effect = (
 )
 Operation = Generator[Effect, Any, None]
 Repair = Generator[Effect, Any, bool]
-"""Part of a sweep. Returns whether a permit had to be recovered."""
+"""An operation that may be part of a sweep. Returns whether a permit had to be recovered."""
 
 
 # --- operations -----------------------------------------------------------------------------------------------------
@@ -424,8 +428,8 @@ def acquire_now(waiter: Waiter, settings: Settings, *, fail: bool) -> Operation:
             return
 
 
-def release(permit: Permit, settings: Settings) -> Operation:
-    """Gives a permit back and hands it to the next in line, in one transaction."""
+def release(permit: Permit, settings: Settings) -> Repair:
+    """Gives a permit back and hands it to the next in line, in one transaction. Returns whether it was still held."""
     while True:
         line: Line = yield ReadLine(permit.key)
         twice = [waiter for waiter in line.waiting if waiter.permit.id == permit.id]
@@ -443,10 +447,11 @@ def release(permit: Permit, settings: Settings) -> Operation:
         yield from _tell(plan.granted, settings)
         if plan.takes_all:
             # Nothing is free, so nobody can have come in vain since the line was read.
-            return
+            return True
     # Now the counter is written, so this look sees everybody who came too early to see it. Also when the permit was
     # given back before: by a call that may have died before its look.
     yield from _serve(permit.key, settings)
+    return outcome is Committed.YES
 
 
 def release_execution(execution: str, settings: Settings) -> Operation:
@@ -461,10 +466,15 @@ def release_execution(execution: str, settings: Settings) -> Operation:
             yield from release(holder.permit, settings)
 
 
-def sweep(key: str, settings: Settings) -> Generator[Effect, Any, list[Repair]]:
+def sweep(key: str, settings: Settings, *, turns: int = 1) -> Generator[Effect, Any, list[Repair]]:
     """Finds what may have been lost: functions that died, events that never came, a limit that changed in the code.
 
-    Returns the repairs, to be run one by one: one that fails must not keep the others from their permits.
+    Returns the repairs, to be run apart: one that fails must not keep the others from their permits.
+
+    Args:
+        key: The key.
+        settings: What the deployment says.
+        turns: In how many sweeps each holder that is known to have been told is asked after once.
     """
     snapshot: Snapshot = yield ReadAll(key)
     young = snapshot.line.now - settings.patience
@@ -474,8 +484,8 @@ def sweep(key: str, settings: Settings) -> Generator[Effect, Any, list[Repair]]:
     for holder in snapshot.held:
         if holder.release_at is not None:
             if holder.release_at <= snapshot.line.now:
-                repairs.append(_take_back(holder, settings))
-        elif holder.granted_at <= young:
+                repairs.append(release(holder.permit, settings))
+        elif holder.granted_at <= young and _is_its_turn(holder, turns, snapshot.line.now):
             repairs.append(_check_holder(holder, settings, snapshot.line.now))
     return [*repairs, _check_counter(key, snapshot, settings)]
 
@@ -558,6 +568,10 @@ def _withdraw(waiter: Waiter, settings: Settings) -> Operation:
     yield from _serve(waiter.permit.key, settings)
 
 
+def _is_its_turn(holder: Holder, turns: int, now: float) -> bool:
+    return not holder.told or crc32(holder.permit.id.encode()) % turns == int(now // SWEEP_EVERY) % turns
+
+
 def _check_waiter(waiter: Waiter, settings: Settings) -> Repair:
     if not (yield IsWaiting(waiter)):
         yield from _withdraw(waiter, settings)
@@ -570,7 +584,7 @@ def _check_holder(holder: Holder, settings: Settings, now: float) -> Repair:
         if ended + settings.grace > now:
             yield ReleaseLater(holder, ended + settings.grace)
             return False
-        return (yield from _take_back(holder, settings))
+        return (yield from release(holder.permit, settings))
     if holder.told:
         return False
     # Whoever let it in may have died before telling it, so it is told again: a token is good for one answer, and the
@@ -579,14 +593,9 @@ def _check_holder(holder: Holder, settings: Settings, now: float) -> Repair:
     if told[0] is Told.UNKNOWN:
         return False
     if told[0] is Told.NOBODY and not (yield IsInside(holder)):
-        return (yield from _take_back(holder, settings))
+        return (yield from release(holder.permit, settings))
     yield MarkTold(holder)
     return told[0] is Told.YES
-
-
-def _take_back(holder: Holder, settings: Settings) -> Repair:
-    yield from release(holder.permit, settings)
-    return True
 
 
 def _check_counter(key: str, snapshot: Snapshot, settings: Settings) -> Repair:

@@ -31,6 +31,12 @@ def messenger() -> Any:
     return boto3.client("stepfunctions", config=Config(retries={"total_max_attempts": 1}))
 
 
+def make_clients() -> None:
+    """Before threads use them: what boto3 makes them with is not for several threads at once."""
+    stepfunctions()
+    messenger()
+
+
 # --- telling --------------------------------------------------------------------------------------------------------
 
 
@@ -38,6 +44,7 @@ def tell(holders: Sequence[Holder]) -> list[Told]:
     """Tells holders that they have their permits, side by side."""
     if len(holders) == 1:
         return [_tell(holders[0])]
+    make_clients()
     with ThreadPoolExecutor(max_workers=8) as pool:
         return list(pool.map(_tell, holders))
 

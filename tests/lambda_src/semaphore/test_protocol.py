@@ -1,7 +1,7 @@
 """The protocol in a world where everything goes wrong, and broken protocols that this world must find out."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from benchmarks.memory_table import MemoryTable
 from semaphore import protocol
 from semaphore.protocol import (
     Commit,
@@ -222,7 +223,7 @@ def leaves_permits_with_the_dead(holders: Sequence[Holder], settings: Settings) 
 
 def sweeps_without_telling_again(holder: Holder, settings: Settings, now: float) -> Repair:
     if (yield EndOf(holder.waiter.execution)) is not None:
-        return (yield from protocol._take_back(holder, settings))
+        return (yield from protocol.release(holder.permit, settings))
     return False
 
 
@@ -285,19 +286,19 @@ def test_a_broken_protocol_is_found_out(
         everything()
 
 
-def without_any(_world: World, _commit: Commit, _counter: Counter | None) -> bool:
+def without_any(_table: MemoryTable, _commit: Commit) -> bool:
     return True
 
 
-def without_what_is_free(_world: World, commit: Commit, counter: Counter | None) -> bool:
-    return (commit.line.counter is None) == (counter is None)
+def without_what_is_free(table: MemoryTable, commit: Commit) -> bool:
+    return (commit.line.counter is None) == (commit.key not in table.counters)
 
 
 @pytest.mark.parametrize("conditions", [without_any, without_what_is_free])
 def test_a_transaction_without_conditions_is_found_out(
     conditions: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(World, "_holds", conditions)
+    monkeypatch.setattr(MemoryTable, "holds", conditions)
     with pytest.raises(ViolationError, match=r"above the limit|add up to the limit"):
         everything()
 
@@ -325,3 +326,56 @@ def a_heavy_one_leaves_the_line() -> None:
 
 def test_those_behind_a_heavy_one_get_in_when_it_leaves_the_line() -> None:
     a_heavy_one_leaves_the_line()
+
+
+def a_holder(number: int, *, told: bool) -> Holder:
+    permit = Permit(key="a", id=f"permit-{number}")
+    waiter = Waiter(permit=permit, order=str(number), execution=f"execution-{number}", token=str(number), asked_at=0)
+    return Holder(waiter=waiter, granted_at=0, told=told)
+
+
+def asked_after(held: Sequence[Holder], *, turns: int, now: float) -> set[str]:
+    """The executions that one sweep asks Step Functions about."""
+    settings = Settings(limit=len(held), patience=1)
+    counter = Counter(limit=len(held), free=0, declared=len(held))
+    line = Line(counter=counter, defaults=None, waiting=[], now=now)
+    sweeping = protocol.sweep("a", settings, turns=turns)
+    next(sweeping)
+    repairs: list[Repair] = []
+    try:
+        sweeping.send(protocol.Snapshot(line, held))
+    except StopIteration as end:
+        repairs = end.value
+    effects = [next(repair) for repair in repairs]
+    return {effect.execution for effect in effects if isinstance(effect, EndOf)}
+
+
+def test_more_holders_than_a_sweep_can_ask_after_take_turns() -> None:
+    held = [a_holder(number, told=True) for number in range(50)]
+    sweeps = [asked_after(held, turns=3, now=60.0 * minute) for minute in range(10, 13)]
+    assert all(0 < len(each) < 50 for each in sweeps)
+    assert sorted(name for each in sweeps for name in each) == sorted(one.waiter.execution for one in held)
+
+
+def test_who_may_not_have_been_told_does_not_wait_for_a_turn() -> None:
+    held = [a_holder(number, told=False) for number in range(50)]
+    assert len(asked_after(held, turns=3, now=600.0)) == 50
+
+
+@pytest.mark.parametrize(("outcome", "recovered"), [(Committed.YES, True), (Committed.NOT_HELD, False)])
+def test_a_permit_that_was_given_back_before_counts_as_no_recovery(outcome: Committed, recovered: bool) -> None:
+    line = Line(counter=Counter(limit=1, free=0, declared=1), defaults=None, waiting=[], now=0)
+    operation, answers = protocol.release(Permit(key="a", id="permit"), Settings(limit=1)), iter((line, outcome, line))
+    assert returned_by(operation, answers) is recovered
+
+
+def returned_by(operation: Repair, answers: Iterator[object]) -> bool:
+    effect = next(operation)
+    try:
+        while True:
+            effect = operation.send(next(answers))
+    except StopIteration as end:
+        # The last look at the line has been taken.
+        assert isinstance(effect, ReadLine)
+        value: bool = end.value
+        return value

@@ -4,45 +4,34 @@
 it decides what happens next: hypothesis in `test_protocol.py`, plain random numbers in `turmoil`.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from random import Random
 from typing import Any
 
+from benchmarks.memory_table import MemoryTable, RefusedError
 from semaphore import protocol
 from semaphore.protocol import (
     Commit,
     Committed,
-    Counter,
-    Defaults,
     Effect,
     EndOf,
     Enqueue,
     FindByExecution,
-    Forget,
     Found,
     Holder,
     IsInside,
     IsWaiting,
-    Known,
     Line,
-    ListKeys,
-    MarkTold,
     Permit,
-    ReadAll,
     ReadLine,
     Refuse,
-    ReleaseLater,
-    SetCounter,
-    SetDefaults,
     Settings,
-    Snapshot,
     Tell,
     Told,
     Waiter,
-    Withdraw,
 )
 
 SKEW = 0.5
@@ -50,10 +39,6 @@ SKEW = 0.5
 KEYS = ("a", "b")
 MOST_VISITS = 12
 """How many visits of the guarded part go on at once: enough to wait for each other, few enough to be quick."""
-
-
-class RefusedError(Exception):
-    """The edge refuses what an operation wants; the operation ends there."""
 
 
 class ViolationError(AssertionError):
@@ -104,6 +89,17 @@ class SeenLine(Line):
     step: int
 
 
+class BusyTable(MemoryTable):
+    """A table on which now and then another transaction is under way."""
+
+    def __init__(self, world: "World") -> None:
+        super().__init__()
+        self._world = world
+
+    def holds(self, commit: Commit) -> bool:
+        return super().holds(commit) and not (self._world.faults and self._world.rng.random() < 0.05)
+
+
 @dataclass
 class World:
     """Everything there is. `rng` decides what nobody has a say in: clocks, torn reads, lost replies."""
@@ -112,17 +108,19 @@ class World:
     settings: Settings
     now: float = 1000.0
     steps: int = 0
-    counters: dict[str, Counter] = field(default_factory=dict)
-    lines: dict[str, dict[str, tuple[Waiter, int]]] = field(default_factory=lambda: {key: {} for key in KEYS})
-    holders: dict[str, dict[str, Holder]] = field(default_factory=lambda: {key: {} for key in KEYS})
+    table: MemoryTable = field(init=False)
+    since: dict[str, int] = field(default_factory=dict)
+    """At which step who stands in line came there."""
     starts: dict[str, list[float]] = field(default_factory=lambda: {key: [] for key in KEYS})
-    defaults: Defaults | None = None
     visits: dict[str, Visit] = field(default_factory=dict)
     tokens: dict[str, Visit] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)
     left: set[str] = field(default_factory=set)
     calls: list[Call] = field(default_factory=list)
     faults: bool = True
+
+    def __post_init__(self) -> None:
+        self.table = BusyTable(self)
 
     # --- what people, schedules and Step Functions do ---------------------------------------------------------------
 
@@ -266,9 +264,8 @@ class World:
     def perform(self, effect: Effect, call: Call) -> object:
         match effect:
             case Enqueue(waiter):
-                self.lines[waiter.permit.key].setdefault(waiter.permit.id, (waiter, self.steps))
-            case Withdraw(waiter):
-                self.lines[waiter.permit.key].pop(waiter.permit.id, None)
+                if waiter.permit.id not in self.table.lines[waiter.permit.key]:
+                    self.since[waiter.permit.id] = self.steps
             case ReadLine(key):
                 return self._read_line(key, call)
             case Commit():
@@ -279,6 +276,7 @@ class World:
                 visit = self.tokens[waiter.token]
                 if visit.token == waiter.token:
                     visit.token = ""
+                return None
             case IsWaiting(waiter):
                 return self.tokens[waiter.token].token == waiter.token
             case IsInside(holder):
@@ -286,44 +284,18 @@ class World:
             case EndOf(execution):
                 visit = self.visits[execution]
                 return None if visit.running else visit.ended_at
-            case FindByExecution(execution):
-                return self._find(execution, call.skew)
-            case ReleaseLater(holder, at):
-                held = self._same(holder)
-                if held and held.release_at is None:
-                    self.holders[holder.permit.key][holder.permit.id] = replace(held, release_at=at)
-            case MarkTold(holder):
-                held = self._same(holder)
-                if held:
-                    self.holders[holder.permit.key][holder.permit.id] = replace(held, told=True)
-            case ReadAll(key):
-                line = replace(self._line(key, call.skew), defaults=self.defaults)
-                return Snapshot(line, list(self.holders[key].values()))
-            case SetCounter():
-                return self._set_counter(effect)
-            case Forget(key, seen, defaults):
-                # Nothing is held of it.
-                if self.counters.get(key) == seen and seen.free == seen.limit and defaults == self.defaults:
-                    del self.counters[key]
-            case SetDefaults(limit=limit, declared=declared, paused=paused):
-                old = self.defaults or Defaults(version=0)
-                if limit is not None:
-                    old = replace(old, limit=limit, declared=declared)
-                if paused is not None:
-                    old = replace(old, paused=paused)
-                self.defaults = replace(old, version=old.version + 1)
-            case ListKeys():
-                return [key for key in KEYS if key in self.counters or self.lines[key]]
-        return None
+            case FindByExecution():
+                return self._find(effect, call)
+        return self.table.perform(effect, self.now + call.skew)
 
-    def waiting(self, key: str) -> list[tuple[Waiter, int]]:
-        return sorted(self.lines[key].values(), key=lambda entry: (entry[0].order, entry[0].permit.id))
+    def waiting(self, key: str) -> list[Waiter]:
+        return list(self.table.lines[key])
 
     def _line(self, key: str, skew: float) -> SeenLine:
-        head = [waiter for waiter, _ in self.waiting(key)[: protocol.MOST_GRANTS + 1]]
-        counter = self.counters.get(key)
-        defaults = None if counter else self.defaults
-        return SeenLine(counter=counter, defaults=defaults, waiting=head, now=self.now + skew, step=self.steps)
+        line = self.table.line(key, self.now + skew)
+        return SeenLine(
+            counter=line.counter, defaults=line.defaults, waiting=line.waiting, now=line.now, step=self.steps
+        )
 
     def _read_line(self, key: str, call: Call) -> Line:
         line = self._line(key, call.skew)
@@ -332,89 +304,19 @@ class World:
         assert isinstance(call.torn, SeenLine)
         if self.rng.random() < 0.5:
             counter = call.torn.counter
-            return replace(line, counter=counter, defaults=None if counter else self.defaults)
+            return replace(line, counter=counter, defaults=None if counter else self.table.defaults)
         return replace(line, waiting=call.torn.waiting, step=call.torn.step)
 
     def _commit(self, commit: Commit) -> object:
-        key, counter, line, held = (
-            commit.key,
-            self.counters.get(commit.key),
-            self.lines[commit.key],
-            self.holders[commit.key],
-        )
-        if commit.released and commit.released.id not in held:
-            return Committed.NOT_HELD
-        if commit.released and held[commit.released.id].permit != commit.released:
-            raise RefusedError
-        known = [
-            holder.waiter
-            for holder in commit.granted
-            if holder.permit.id in held and (not commit.from_line or holder.permit.id in line)
-        ]
-        if known:
-            return Known(known)
-        if not self._holds(commit, counter) or (self.faults and self.rng.random() < 0.05):
-            return Committed.CHANGED
-        if commit.from_line and any(holder.permit.id not in line for holder in commit.granted):
-            return Committed.CHANGED
-        if commit.granted:
-            self._check_order(commit)
-        if commit.released:
-            del held[commit.released.id]
-        for holder in commit.granted:
-            hold(holder.permit.id not in held, "nobody is let in twice", holder)
-            held[holder.permit.id] = holder
-            if commit.from_line:
-                del line[holder.permit.id]
-            if holder.start_at is not None:
-                self.starts[key].append(holder.start_at)
-        old = counter or commit.seen
-        self.counters[key] = replace(
-            old,
-            free=old.free + commit.change,
-            next_start=commit.next_start if commit.granted else old.next_start,
-            used_at=commit.line.now,
-        )
-        if commit.granted:
-            hold(self.counters[key].free >= 0, "nobody is let in above the limit", commit, counter)
+        key, held, waiting = commit.key, set(self.table.holders[commit.key]), self.waiting(commit.key)
+        outcome = self.table.commit(commit)
+        if outcome is Committed.YES and commit.granted:
+            self._check_order(commit, waiting)
+            hold(not any(each.permit.id in held for each in commit.granted), "nobody is let in twice", commit)
+            hold(self.table.counters[key].free >= 0, "nobody is let in above the limit", commit)
+            self.starts[key] += [each.start_at for each in commit.granted if each.start_at is not None]
             self._check_starts(key)
-        return Committed.YES
-
-    def _holds(self, commit: Commit, counter: Counter | None) -> bool:
-        """The conditions of the transaction on the counter."""
-        if commit.line.counter is None:
-            return counter is None and commit.line.defaults == self.defaults
-        if counter is None:
-            return False
-        seen = commit.seen
-        return not commit.granted or (counter.limit, counter.free, counter.paused, counter.next_start) == (
-            seen.limit,
-            seen.free,
-            False,
-            seen.next_start,
-        )
-
-    def _set_counter(self, effect: SetCounter) -> bool:
-        seen, counter, wanted = effect.line.counter, self.counters.get(effect.key), effect.counter
-        if seen is None:
-            if counter is not None or effect.line.defaults != self.defaults:
-                return False
-            self.counters[effect.key] = wanted
-            return True
-        if counter is None or (counter.limit, counter.declared, counter.paused) != (
-            seen.limit,
-            seen.declared,
-            seen.paused,
-        ):
-            return False
-        self.counters[effect.key] = replace(
-            counter,
-            limit=wanted.limit,
-            declared=wanted.declared,
-            paused=wanted.paused,
-            free=counter.free + wanted.limit - seen.limit,
-        )
-        return True
+        return outcome
 
     def _tell(self, holder: Holder) -> Told:
         visit, permit = self.tokens[holder.waiter.token], holder.permit
@@ -427,39 +329,26 @@ class World:
         visit.token, visit.inside = "", permit
         hold(permit.id not in self.told, "nobody is let in twice", permit)
         self.told[permit.id] = str(permit.weight)
-        stored = self.holders[permit.key].get(permit.id)
+        stored = self.table.holders[permit.key].get(permit.id)
         hold(stored is not None, "who is told has the permit", permit)
         assert stored is not None
         hold(stored.start_at == holder.start_at, "who is told keeps its start", stored, holder)
         return Told.UNKNOWN if lost else Told.YES
 
-    def _find(self, execution: str, skew: float) -> Found:
+    def _find(self, effect: FindByExecution, call: Call) -> Found:
+        found: Found = self.table.perform(effect, self.now + call.skew)
+        # An index is a little behind its table.
         missed = self.faults and self.rng.random() < 0.1
-        return Found(
-            waiting=[
-                w for line in self.lines.values() for w, _ in line.values() if w.execution == execution and not missed
-            ],
-            held=[
-                h
-                for held in self.holders.values()
-                for h in held.values()
-                if h.waiter.execution == execution and not missed
-            ],
-            now=self.now + skew,
-        )
-
-    def _same(self, holder: Holder) -> Holder | None:
-        held = self.holders[holder.permit.key].get(holder.permit.id)
-        return held if held and held.granted_at == holder.granted_at else None
+        return replace(found, waiting=[], held=[]) if missed else found
 
     # --- what must always hold --------------------------------------------------------------------------------------
 
     def check(self) -> None:
         for key in KEYS:
-            weights = sum(holder.permit.weight for holder in self.holders[key].values())
-            counter = self.counters.get(key)
+            weights = sum(holder.permit.weight for holder in self.table.holders[key].values())
+            counter = self.table.counters.get(key)
             if counter is None:
-                hold(not weights, "what is held is counted", key, self.holders[key])
+                hold(not weights, "what is held is counted", key, self.table.holders[key])
             else:
                 hold(
                     counter.free + weights == counter.limit, "held and free add up to the limit", key, counter, weights
@@ -470,16 +359,16 @@ class World:
             # Until it ends, and then for the grace period, though clocks differ by twice the skew.
             kept = visit.running or self.now < visit.ended_at + self.settings.grace - 2 * SKEW
             if kept:
-                held = self.holders[visit.key].get(visit.inside.id)
+                held = self.table.holders[visit.key].get(visit.inside.id)
                 hold(held is not None and held.permit == visit.inside, "who is inside has its permit", visit)
 
-    def _check_order(self, commit: Commit) -> None:
+    def _check_order(self, commit: Commit, waiting: Sequence[Waiter]) -> None:
         """Nobody is passed over who stood in line when it was read. Who came after that could not be seen."""
         assert isinstance(commit.line, SeenLine)
         granted = {holder.permit.id for holder in commit.granted}
         last = max((holder.waiter.order, holder.permit.id) for holder in commit.granted)
-        for waiter, since in self.waiting(commit.key):
-            if waiter.permit.id in granted or since > commit.line.step:
+        for waiter in waiting:
+            if waiter.permit.id in granted or self.since[waiter.permit.id] > commit.line.step:
                 continue
             if commit.released and waiter.permit.id == commit.released.id:
                 continue
@@ -507,7 +396,7 @@ class World:
         self.finish_calls()
         self.configure(None, paused=False)
         for key in KEYS:
-            if key in self.counters:
+            if key in self.table.counters:
                 self.configure(key, paused=False)
         self.finish_calls()
         self._sweep_twice()
@@ -518,11 +407,11 @@ class World:
                 self.leave(visit)
             self.finish_calls()
             rounds += 1
-            hold(rounds < 10_000, "everybody gets a turn", self.lines)
+            hold(rounds < 10_000, "everybody gets a turn", self.table.lines)
         self._sweep_twice()
         self._check_settled()
         hold(not any(visit.token for visit in self.visits.values()), "nobody is forgotten", self.visits)
-        hold(not any(self.holders.values()), "nothing stays held", self.holders)
+        hold(not any(self.table.holders.values()), "nothing stays held", self.table.holders)
 
     def _sweep_twice(self) -> None:
         for _ in range(2):
@@ -534,18 +423,18 @@ class World:
     def check_nobody_is_overlooked(self) -> None:
         for key in KEYS:
             line = self.waiting(key)
-            counter = self.counters.get(key) or protocol.fresh(self.settings, self.defaults)
+            counter = self.table.counters.get(key) or protocol.fresh(self.settings, self.table.defaults)
             if line and not counter.paused:
-                weight = min(line[0][0].permit.weight, counter.limit)
+                weight = min(line[0].permit.weight, counter.limit)
                 hold(counter.free < weight, "nobody waits beside a free permit", key, counter, line[0])
 
     def _check_settled(self) -> None:
         self.check_nobody_is_overlooked()
         for key in KEYS:
-            counter = self.counters.get(key)
+            counter = self.table.counters.get(key)
             if counter is not None:
                 hold(counter.declared == self.settings.limit, "a new limit in the code arrives", counter)
-            for holder in self.holders[key].values():
+            for holder in self.table.holders[key].values():
                 visit = self.visits[holder.waiter.execution]
                 hold(
                     visit.running and visit.inside is not None and visit.inside.id == holder.permit.id,
