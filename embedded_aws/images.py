@@ -10,7 +10,11 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-_LEFT_OUT = {"test", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "site-packages", "__pycache__"}
+_LEFT_OUT = {
+    *("test", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "site-packages"),
+    # For building Python itself, and larger than all the rest.
+    Path(sysconfig.get_config_var("LIBPL") or "config").name,
+}
 
 
 def import_python_image(tag: str, files: Mapping[str, Path] | None = None) -> None:
@@ -40,7 +44,7 @@ def _root_file_system(files: Mapping[str, Path]) -> bytes:
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(interpreter, str(interpreter))
         for path in sorted(library.rglob("*")):
-            if path.is_file() and not _LEFT_OUT.intersection(path.relative_to(library).parts):
+            if path.is_file() and _is_of_use(path.relative_to(library)):
                 tar.add(os.path.realpath(path), str(path))
         tar.add(shell, "bin/sh")
         for shared in _shared_libraries(interpreter, shell, *extensions):
@@ -52,6 +56,12 @@ def _root_file_system(files: Mapping[str, Path]) -> bytes:
         for target, source in files.items():
             tar.add(source, target)
     return archive.getvalue()
+
+
+def _is_of_use(path: Path) -> bool:
+    # Byte code that is there already saves each container the work; that for `python -O` is of no use.
+    other_byte_code = path.suffix == ".pyc" and not path.name.endswith(f".{sys.implementation.cache_tag}.pyc")
+    return not other_byte_code and not _LEFT_OUT.intersection(path.parts)
 
 
 def _shared_libraries(*programs: Path) -> list[Path]:

@@ -13,6 +13,7 @@ MINISTACK_VERSION = "1.5.33"
 
 MODULES = (
     "cloudformation",
+    "cloudwatch",
     "dynamodb",
     "ecs",
     "event_source_mappings",
@@ -26,7 +27,9 @@ MODULES = (
     "step_functions_endings",
     "step_functions_errors",
     "step_functions_history",
+    "step_functions_map_runs",
     "step_functions_paths",
+    "step_functions_redrive",
     "step_functions_tokens",
 )
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ministack.core import iam_evaluator
+from ministack.core import iam_actions, iam_evaluator
 
 from embedded_aws.corrections.registry import AnyFunction, correction
 
@@ -15,3 +15,30 @@ def every_request_counts_as_encrypted(stock: AnyFunction, key: str, request: Any
     Document: IAM User Guide, "AWS global condition context keys".
     """
     return "true" if key.lower() == "aws:securetransport" else stock(key, request)
+
+
+@correction(iam_actions, "_lambda_action", "(method, path)")
+def a_mapping_takes_permissions_of_its_own(stock: AnyFunction, method: str, path: str) -> str | None:
+    """Stock: with `enforce_iam`, whoever gets one event source mapping needs the permission to list them all, and
+    whoever updates or deletes one needs none.
+
+    AWS: `lambda:GetEventSourceMapping`, `lambda:UpdateEventSourceMapping`, `lambda:DeleteEventSourceMapping` on it.
+    Document: Service Authorization Reference, "Actions, resources, and condition keys for AWS Lambda".
+    """
+    collection, _, mapping = path.strip("/").partition("/event-source-mappings/")
+    if mapping and "/" not in collection:
+        verbs = {"GET": "Get", "PUT": "Update", "DELETE": "Delete"}
+        return f"{verbs[method]}EventSourceMapping" if method in verbs else None
+    return str(found) if (found := stock(method, path)) else None
+
+
+@correction(iam_actions, "extract_iam_action", "(service, method, path, headers, body, query_params)")
+def a_batch_takes_the_permission_of_its_entries(stock: AnyFunction, service: str, *request: Any) -> str | None:
+    """Stock: with `enforce_iam`, SendMessageBatch, DeleteMessageBatch and ChangeMessageVisibilityBatch of SQS take
+    permissions of those names, which do not exist.
+
+    AWS: `sqs:SendMessage`, `sqs:DeleteMessage`, `sqs:ChangeMessageVisibility`.
+    Document: Amazon SQS Developer Guide, "Amazon SQS API permissions: Actions and resource reference".
+    """
+    action = stock(service, *request)
+    return str(action).removesuffix("Batch") if service == "sqs" and action else action

@@ -61,7 +61,8 @@ def an_execution_has_a_timeout(stock: AnyFunction, exec_arn: str) -> None:
     scope = Scope(execution, parent=current_scope() if execution.get("sync") else None)
     scopes[exec_arn] = scope
     timer = None
-    if seconds := json.loads(machine["definition"]).get("TimeoutSeconds"):
+    # A redrive goes on with the definition that the execution was started with, and the whole time-out begins again.
+    if seconds := json.loads(execution.setdefault("definition", machine["definition"])).get("TimeoutSeconds"):
         in_this_account = contextvars.copy_context().run
         timer = threading.Timer(seconds, in_this_account, (_time_out, execution, scope))
         timer.daemon = True
@@ -70,17 +71,18 @@ def an_execution_has_a_timeout(stock: AnyFunction, exec_arn: str) -> None:
         with scope.entered():
             stock(exec_arn)
     except StoppedError:
-        if execution["status"] == "RUNNING":  # The parent that waited for it was stopped.
+        if execution["status"] == "RUNNING" and scopes.get(exec_arn) is scope:  # The parent that waited was stopped.
             sfn._stop_execution({"executionArn": exec_arn})
         raise
     finally:
         if timer:
             timer.cancel()
-        scopes.pop(exec_arn, None)
+        if scopes.get(exec_arn) is scope:
+            del scopes[exec_arn]
 
 
 def _time_out(execution: Any, scope: Scope) -> None:
-    if execution["status"] != "RUNNING":
+    if execution["status"] != "RUNNING" or scope.stopped:
         return
     execution.update(status="TIMED_OUT", stopDate=now_iso())
     sfn._add_event(execution, "ExecutionTimedOut", {"executionTimedOutEventDetails": {}})
@@ -108,7 +110,7 @@ def an_execution_ends_once(stock: AnyFunction, execution: Any, error: str, cause
     AWS: the first end is final. The cause of a runtime error names the state.
     Document: Step Functions API Reference, "DescribeExecution".
     """
-    if execution["status"] != "RUNNING":
+    if execution["status"] != "RUNNING" or current_scope().stopped:
         return
     if error == "States.Runtime":
         entered = [event for event in execution["events"] if event["type"].endswith("StateEntered")]

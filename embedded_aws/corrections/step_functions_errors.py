@@ -8,11 +8,11 @@ from typing import Any
 from ministack.core.responses import new_uuid
 from ministack.services import stepfunctions as sfn
 
+from embedded_aws.corrections.payloads import check_input, check_result
 from embedded_aws.corrections.registry import AnyFunction, correction
 from embedded_aws.corrections.scope import current_scope
 
 _TERMINAL = {"States.Runtime", "States.DataLimitExceeded"}
-_LARGEST_PAYLOAD = 262_144
 
 _context: ContextVar[Any] = ContextVar("context")
 
@@ -64,19 +64,17 @@ def a_retry_waits_as_it_says(stock: AnyFunction, retriers: Any, error: str, retr
 
 
 @correction(sfn, "_invoke_resource", "(resource, input_data)")
-def results_have_a_limit(stock: AnyFunction, resource: str, input_data: Any) -> Any:
-    """Stock: a result of any size.
+def payloads_have_a_limit(stock: AnyFunction, resource: str, input_data: Any) -> Any:
+    """Stock: inputs and results of any size.
 
-    AWS: `States.DataLimitExceeded` above 256 KiB.
-    Document: Step Functions Developer Guide, "Step Functions service quotas".
+    AWS: `States.DataLimitExceeded` above 256 KiB, for the input of a task after `Parameters`, for its result, and for
+    the output of any state.
+    Document: Step Functions Developer Guide, "Handling errors in Step Functions workflows" and "Step Functions service
+    quotas".
     """
+    check_input(resource, input_data)
     result = stock(resource, input_data)
-    if len(json.dumps(result, default=str).encode()) > _LARGEST_PAYLOAD:
-        raise sfn._ExecutionError(
-            "States.DataLimitExceeded",
-            f"The state/task '{resource}' returned a result with a size exceeding the maximum number of bytes "
-            "service limit.",
-        )
+    check_result(resource, result)
     return result
 
 

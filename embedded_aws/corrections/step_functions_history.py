@@ -13,6 +13,16 @@ from embedded_aws.corrections.scope import StoppedError, current_scope
 _lock = threading.Lock()
 
 
+def redrive_of(execution: Any) -> dict[str, Any]:
+    """What DescribeExecution and the events tell about redrives."""
+    status = execution["status"]
+    redrive = {"redriveCount": execution.get("redriveCount", 0), "redriveDate": execution.get("redriveDate")}
+    if status in ("FAILED", "ABORTED", "TIMED_OUT"):
+        return {**redrive, "redriveStatus": "REDRIVABLE"}
+    reason = f"Execution is {status} and cannot be redriven"
+    return {**redrive, "redriveStatus": "NOT_REDRIVABLE", "redriveStatusReason": reason}
+
+
 @correction(sfn, "_add_event", "(execution, event_type, details)")
 def nothing_happens_after_the_end(stock: AnyFunction, execution: Any, event_type: str, details: Any = None) -> Any:
     """Stock: an execution that was stopped goes on and writes history; no TaskStarted; resources are whole ARNs.
@@ -55,7 +65,7 @@ def every_end_is_an_event(stock: AnyFunction, execution: Any) -> None:
     if execution.get("sync"):
         return  # Stock says nothing about the children of `startExecution.sync`; the parent waits for them.
     status = execution["status"]
-    redrivable = status in ("FAILED", "ABORTED", "TIMED_OUT")
+    redrive = redrive_of(execution)
     detail = {
         "executionArn": execution["executionArn"],
         "stateMachineArn": execution["stateMachineArn"],
@@ -67,10 +77,9 @@ def every_end_is_an_event(stock: AnyFunction, execution: Any) -> None:
         **_payload("output", execution["output"] if status == "SUCCEEDED" else None),
         "stateMachineVersionArn": None,
         "stateMachineAliasArn": None,
-        "redriveCount": 0,
-        "redriveDate": None,
-        "redriveStatus": "REDRIVABLE" if redrivable else "NOT_REDRIVABLE",
-        "redriveStatusReason": None if redrivable else f"Execution is {status} and cannot be redriven",
+        "redriveStatusReason": None,
+        **redrive,
+        "redriveDate": sfn._iso_to_epoch_ms(redrive["redriveDate"]),
         "error": execution.get("error"),
         "cause": execution.get("cause"),
     }

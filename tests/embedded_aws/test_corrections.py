@@ -3,6 +3,8 @@
 When `test_stock_still_differs` fails, MiniStack has learnt it: the correction can go.
 """
 
+import contextlib
+import gzip
 import importlib
 import inspect
 import json
@@ -204,13 +206,17 @@ def _(aws: EmbeddedAws) -> Any:
 
 @on_aws("an_execution_ends_once", "ABORTED")
 def _(aws: EmbeddedAws) -> Any:
-    name = make_function(aws, "time.sleep(2)\nraise ValueError('late')")
-    # Once before, so that its process is there and its failure comes while this waits for it.
+    queue = make_queue(aws)
+    say_so = f"boto3.client('sqs').send_message(QueueUrl='{queue}', MessageBody='1')"
+    name = make_function(aws, f"time.sleep(1)\n{say_so}\nraise ValueError('late')")
+    # Once before, so that its process is there.
     aws.client("lambda").invoke(FunctionName=name)
+    received(aws, queue)
     execution = start(aws, {"Call": task("lambda:invoke", {"FunctionName": name})})
     time.sleep(0.5)
     aws.client("stepfunctions").stop_execution(executionArn=execution)
-    time.sleep(4)
+    received(aws, queue, within=20)
+    time.sleep(1)
     return ending(aws, execution).status
 
 
@@ -268,21 +274,6 @@ def _(aws: EmbeddedAws) -> Any:
     return [execution["status"] for execution in sfn.list_executions(stateMachineArn=child)["executions"]]
 
 
-@on_aws("a_map_run_ends_with_its_execution", ("ABORTED", {"ABORTED"}))
-def _(aws: EmbeddedAws) -> Any:
-    sfn = aws.client("stepfunctions")
-    wait = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 500, "End": True}}}
-    processor = {"ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}, **wait}
-    each = {"Type": "Map", "ItemsPath": "$.items", "ItemProcessor": processor, "End": True}
-    parent = start(aws, {"Each": each}, data={"items": [1, 2]})
-    time.sleep(0.5)
-    sfn.stop_execution(executionArn=parent)
-    time.sleep(0.3)
-    [run] = sfn.list_map_runs(executionArn=parent)["mapRuns"]
-    children = sfn.list_executions(mapRunArn=run["mapRunArn"])["executions"]
-    return sfn.describe_map_run(mapRunArn=run["mapRunArn"])["status"], {child["status"] for child in children}
-
-
 # Errors, Retry and Catch
 
 
@@ -325,11 +316,31 @@ def _(aws: EmbeddedAws) -> Any:
     return first != second
 
 
-@on_aws("results_have_a_limit", "States.DataLimitExceeded")
+@on_aws("payloads_have_a_limit", "States.DataLimitExceeded")
 def _(aws: EmbeddedAws) -> Any:
     table = make_table(aws)
     aws.client("dynamodb").put_item(TableName=table, Item={"id": {"S": "big"}, "text": {"S": "x" * 300_000}})
     return run(aws, caught(task("dynamodb:getItem", {"TableName": table, "Key": {"id": {"S": "big"}}}))).error
+
+
+@on_aws("payloads_have_a_limit", ["States.DataLimitExceeded"] * 2)
+def _(aws: EmbeddedAws) -> Any:
+    half = "x" * 140_000
+    both = {"first.$": "$.half", "second.$": "$.half"}
+    send = task("sqs:sendMessage", {"QueueUrl": make_queue(aws), "MessageBody": both})
+    return [
+        run(aws, states, data={"half": half}).error
+        for states in (caught(send), {"Pass": parameters(**both), "Done": {"Type": "Succeed"}})
+    ]
+
+
+@on_aws("an_error_of_sqs_is_an_exception", ["SQS.QueueDoesNotExistException", "SQS.AmazonSQSException"])
+def _(aws: EmbeddedAws) -> Any:
+    queue = make_queue(aws)
+    missing = run(aws, {"Send": task("sqs:sendMessage", {"QueueUrl": f"{queue}-not", "MessageBody": "x"})})
+    aws.client("sqs").set_queue_attributes(QueueUrl=queue, Attributes={"MaximumMessageSize": "1024"})
+    long = run(aws, {"Send": task("sqs:sendMessage", {"QueueUrl": queue, "MessageBody": "x" * 1025})})
+    return [missing.error, long.error]
 
 
 @on_aws("a_validation_error_has_the_general_name", "DynamoDB.AmazonDynamoDBException")
@@ -354,8 +365,8 @@ def _(aws: EmbeddedAws) -> Any:
 def _(aws: EmbeddedAws) -> Any:
     name = make_function(aws, "return {}['id']")
     end = run(aws, {"Call": task("lambda:invoke", {"FunctionName": name})})
-    cause = json.loads(end.cause)
-    return end.error, cause["errorMessage"], "stackTrace" in cause
+    cause = json.loads(end.cause) if end.cause.startswith("{") else {}
+    return end.error, cause.get("errorMessage"), "stackTrace" in cause
 
 
 # History and events
@@ -399,6 +410,455 @@ def _(aws: EmbeddedAws) -> Any:
     aws.client("stepfunctions").stop_execution(executionArn=execution, error="Enough", cause="Because")
     detail = received(aws, queue)["detail"]
     return detail["status"], detail["error"], detail["cause"], detail["redriveStatus"]
+
+
+# Redrive
+
+
+def redrive(aws: EmbeddedAws, execution: str, **fields: Any) -> Any:
+    """When the execution was redriven, or the name of the error."""
+    try:
+        return aws.client("stepfunctions").redrive_execution(executionArn=execution, **fields)["redriveDate"]
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+
+
+def gate(aws: EmbeddedAws) -> tuple[str, dict[str, Any]]:
+    """A table, and a task that fails as long as its only item is there."""
+    table = make_table(aws)
+    item = {"id": {"S": "once"}}
+    aws.client("dynamodb").put_item(TableName=table, Item=item)
+    put = {"TableName": table, "Item": item, "ConditionExpression": "attribute_not_exists(id)"}
+    return table, task("dynamodb:putItem", put)
+
+
+def open_gate(aws: EmbeddedAws, table: str) -> None:
+    aws.client("dynamodb").delete_item(TableName=table, Key={"id": {"S": "once"}})
+
+
+def counted(aws: EmbeddedAws, **fields: Any) -> tuple[str, dict[str, Any]]:
+    """A queue, and a task that sends one message to it."""
+    queue = make_queue(aws)
+    return queue, task("sqs:sendMessage", {"QueueUrl": queue, "MessageBody": "x"}, ResultPath=None, **fields)
+
+
+def messages(aws: EmbeddedAws, queue: str) -> int:
+    count = "ApproximateNumberOfMessages"
+    return int(aws.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=[count])["Attributes"][count])
+
+
+@on_aws(
+    "an_execution_can_be_redriven",
+    (
+        "FAILED",
+        "SUCCEEDED",
+        {"kept": [1], "redrives": 1},
+        1,
+        ["ExecutionFailed", "ExecutionRedriven", "TaskScheduled", "TaskStarted", "TaskSucceeded", "TaskStateExited"],
+    ),
+)
+def _(aws: EmbeddedAws) -> Any:
+    # The first state sends its message once, and what it made of its input is there after the redrive.
+    queue, send = counted(aws)
+    table, put = gate(aws)
+    tell = parameters(**{"kept.$": "$.kept", "redrives.$": "$$.Execution.RedriveCount"})
+    failed = run(
+        aws,
+        {
+            "Keep": {"Type": "Pass", "Parameters": {"kept.$": "States.Array($.a)"}, "Next": "Send"},
+            "Send": {**without(send, "End"), "Next": "Put"},
+            "Put": {**without(put, "End"), "ResultPath": None, "Next": "Tell"},
+            "Tell": tell,
+        },
+        data={"a": 1},
+    )
+    open_gate(aws, table)
+    redrive(aws, failed.arn)
+    end = ending(aws, failed.arn)
+    position = end.types.index("ExecutionFailed") if "ExecutionFailed" in end.types else 0
+    return failed.status, end.status, end.output, messages(aws, queue), end.types[position : position + 6]
+
+
+def without(state: dict[str, Any], field: str) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if name != field}
+
+
+@on_aws("an_execution_can_be_redriven", ("SUCCEEDED", 1))
+def _(aws: EmbeddedAws) -> Any:
+    # Of two branches the one that has failed runs again, from the state where it was.
+    queue, send = counted(aws)
+    table, put = gate(aws)
+    fails = {
+        "StartAt": "Send",
+        "States": {
+            "Send": {**without(send, "End"), "Next": "Pause"},
+            "Pause": {"Type": "Wait", "Seconds": 30, "Next": "Put"},
+            "Put": put,
+        },
+    }
+    succeeds = {"StartAt": "Pass", "States": {"Pass": parameters(**{"entered.$": "$$.State.EnteredTime"})}}
+    failed = run(aws, {"Both": {"Type": "Parallel", "Branches": [succeeds, fails], "End": True}})
+    open_gate(aws, table)
+    redrive(aws, failed.arn)
+    return ending(aws, failed.arn).status, messages(aws, queue)
+
+
+@on_aws("an_execution_can_be_redriven", ("SUCCEEDED", [1, 2, 3], 3))
+def _(aws: EmbeddedAws) -> Any:
+    # Of three iterations those run again that have failed or were stopped.
+    queue, send = counted(aws)
+    table, put = gate(aws)
+    choose = {"Type": "Choice", "Choices": [{"Variable": "$", "NumericEquals": 2, "Next": "Put"}], "Default": "Done"}
+    states = {
+        "Send": {**without(send, "End"), "Next": "Choose"},
+        "Choose": choose,
+        "Put": {**put, "ResultPath": None},
+        "Done": {"Type": "Succeed"},
+    }
+    each = {"Type": "Map", "ItemProcessor": {"StartAt": "Send", "States": states}, "MaxConcurrency": 1, "End": True}
+    failed = run(aws, {"Each": {**each, "ItemsPath": "$.items"}}, data={"items": [1, 2, 3]})
+    open_gate(aws, table)
+    redrive(aws, failed.arn)
+    end = ending(aws, failed.arn)
+    return end.status, end.output, messages(aws, queue)
+
+
+@on_aws("an_execution_can_be_redriven", (1, [("FAILED", 1), ("RUNNING", 1)], ["FailStateEntered", "ExecutionFailed"]))
+def _(aws: EmbeddedAws) -> Any:
+    # A Fail state that a Catch has led to fails again at once; the work is not done once more.
+    _, work = gate(aws)
+    fail = {"Fail": {"Type": "Fail", "Error": "Mine"}}
+    failed = run(aws, {"Work": {**work, "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "Fail"}]}, **fail})
+    queue = make_queue(aws)
+    watch(aws, queue, failed.arn, "RUNNING", "FAILED")
+    redrive(aws, failed.arn)
+    end = ending(aws, failed.arn)
+    details = [(received(aws, queue) or {"detail": {}})["detail"] for _ in range(2)]
+    told = sorted((str(detail.get("status")), int(detail.get("redriveCount", 0))) for detail in details)
+    return end.types.count("TaskFailed"), told, end.types[-2:]
+
+
+@on_aws("an_execution_can_be_redriven", ("ABORTED", "TIMED_OUT", "TIMED_OUT", "SUCCEEDED"))
+def _(aws: EmbeddedAws) -> Any:
+    # One that was aborted goes on; its whole time-out begins again.
+    sfn = aws.client("stepfunctions")
+    execution, _ = waiting(aws, TimeoutSeconds=60)
+    sfn.stop_execution(executionArn=execution)
+    statuses = [ending(aws, execution).status]
+    queue = make_queue(aws)
+    send = {"QueueUrl": queue, "MessageBody.$": "$$.Task.Token"}
+    execution = start(aws, {"Wait": task("sqs:sendMessage.waitForTaskToken", send)}, TimeoutSeconds=1)
+    received(aws, queue, within=8, text=True)
+    statuses.append(ending(aws, execution, within=3).status)
+    redrive(aws, execution)
+    received(aws, queue, text=True)
+    statuses.append(ending(aws, execution, within=3).status)
+    redrive(aws, execution)
+    answer(aws, "send_task_success", received(aws, queue, text=True), output="{}")
+    return (*statuses, ending(aws, execution).status)
+
+
+@on_aws("an_execution_can_be_redriven", ("SUCCEEDED", 1))
+def _(aws: EmbeddedAws) -> Any:
+    # The call of the attempt before fails while the one of the redrive is under way: nobody hears of it.
+    name = make_function(aws, "time.sleep(1 + event['redrives'])\nassert event['redrives']\nreturn event['redrives']")
+    aws.client("lambda").invoke(FunctionName=name, Payload='{"redrives": 1}')
+    call = {"FunctionName": name, "Payload": {"redrives.$": "$$.Execution.RedriveCount"}}
+    execution = start(aws, {"Call": task("lambda:invoke", call, OutputPath="$.Payload")})
+    time.sleep(0.4)
+    with contextlib.suppress(ClientError):  # On stock it has failed by now.
+        aws.client("stepfunctions").stop_execution(executionArn=execution)
+    redrive(aws, execution)
+    end = ending(aws, execution)
+    return end.status, end.output
+
+
+@on_aws("an_execution_can_be_redriven", ["ExecutionNotRedrivable", "ExecutionNotRedrivable", "ExecutionDoesNotExist"])
+def _(aws: EmbeddedAws) -> Any:
+    done = run(aws, {"Done": {"Type": "Succeed"}}).arn
+    running = start(aws, {"Wait": {"Type": "Wait", "Seconds": 800, "End": True}})
+    return [redrive(aws, execution) for execution in (done, running, f"{done}-not")]
+
+
+@on_aws("an_execution_can_be_redriven", (True, 1, "ExecutionNotRedrivable"))
+def _(aws: EmbeddedAws) -> Any:
+    # The same request again is no second redrive.
+    execution = start(aws, {"Wait": {"Type": "Wait", "Seconds": 800, "End": True}})
+    aws.client("stepfunctions").stop_execution(executionArn=execution)
+    first, second = (redrive(aws, execution, clientToken="one") for _ in range(2))
+    count = aws.client("stepfunctions").describe_execution(executionArn=execution).get("redriveCount")
+    return first == second and not isinstance(first, str), count, redrive(aws, execution, clientToken="two")
+
+
+@on_aws(
+    "an_execution_tells_of_its_redrives",
+    [
+        (0, "NOT_REDRIVABLE", "Execution is RUNNING and cannot be redriven", False),
+        (0, "REDRIVABLE", None, False),
+        (1, "NOT_REDRIVABLE", "Execution is RUNNING and cannot be redriven", True),
+    ],
+)
+def _(aws: EmbeddedAws) -> Any:
+    sfn = aws.client("stepfunctions")
+    execution = start(aws, {"Wait": {"Type": "Wait", "Seconds": 800, "End": True}})
+
+    def description() -> Any:
+        told = sfn.describe_execution(executionArn=execution)
+        return *(told.get(f"redrive{what}") for what in ("Count", "Status", "StatusReason")), "redriveDate" in told
+
+    seen = [description()]
+    sfn.stop_execution(executionArn=execution)
+    seen.append(description())
+    redrive(aws, execution)
+    return [*seen, description()]
+
+
+@on_aws("an_execution_tells_of_its_redrives", ("FAILED", False))
+def _(aws: EmbeddedAws) -> Any:
+    failed = run(aws, {"Fail": {"Type": "Fail", "Error": "Mine"}}).arn
+    told = aws.client("stepfunctions").describe_execution(executionArn=failed)
+    return told["status"], "output" in told
+
+
+@on_aws("an_execution_keeps_its_place", {"redrives": 0, "role": ROLE})
+def _(aws: EmbeddedAws) -> Any:
+    tell = parameters(**{"redrives.$": "$$.Execution.RedriveCount", "role.$": "$$.Execution.RoleArn"})
+    return run(aws, {"Tell": tell}).output
+
+
+@on_aws("a_list_tells_of_redrives", [1, 0])
+def _(aws: EmbeddedAws) -> Any:
+    return [execution.get("redriveCount") for execution in listed_after_redrive(aws)]
+
+
+@on_aws("a_redrive_makes_an_execution_recent", [True, False])
+def _(aws: EmbeddedAws) -> Any:
+    return [execution["name"] == "first" for execution in listed_after_redrive(aws)]
+
+
+def listed_after_redrive(aws: EmbeddedAws) -> Any:
+    """Two executions that run; the first was redriven after the second was started."""
+    sfn = aws.client("stepfunctions")
+    wait = {"Type": "Wait", "Seconds": 800, "End": True}
+    machine = make_machine(aws, {"StartAt": "Wait", "States": {"Wait": wait}})
+    first = sfn.start_execution(stateMachineArn=machine, name="first")["executionArn"]
+    sfn.stop_execution(executionArn=first)
+    sfn.start_execution(stateMachineArn=machine, name="second")
+    time.sleep(0.01)
+    redrive(aws, first)
+    return sfn.list_executions(stateMachineArn=machine, statusFilter="RUNNING")["executions"] or []
+
+
+@on_aws("a_list_tells_of_redrives", (100, 1))
+def _(aws: EmbeddedAws) -> Any:
+    sfn = aws.client("stepfunctions")
+    machine = make_machine(aws, {"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}})
+    for _ in range(101):
+        sfn.start_execution(stateMachineArn=machine)
+    first = sfn.list_executions(stateMachineArn=machine)
+    token = first.get("nextToken")
+    rest = sfn.list_executions(stateMachineArn=machine, nextToken=token)["executions"] if token else []
+    return len(first["executions"]), len(rest)
+
+
+# Distributed Map
+
+
+def distributed(states: dict[str, Any], *, kind: str = "STANDARD", **fields: Any) -> dict[str, Any]:
+    processor = {
+        "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": kind},
+        "StartAt": next(iter(states)),
+        "States": states,
+    }
+    source = {} if "ItemReader" in fields else {"ItemsPath": "$.items"}
+    return {"Each": {"Type": "Map", "ItemProcessor": processor, **source, "End": True, **fields}}
+
+
+def map_run(aws: EmbeddedAws, execution: str) -> Any:
+    sfn = aws.client("stepfunctions")
+    [run] = sfn.list_map_runs(executionArn=execution)["mapRuns"]
+    return sfn.describe_map_run(mapRunArn=run["mapRunArn"])
+
+
+def children(aws: EmbeddedAws, run: Any) -> Any:
+    return aws.client("stepfunctions").list_executions(mapRunArn=run["mapRunArn"])["executions"]
+
+
+def counts(run: Any, of: str = "itemCounts") -> dict[str, int]:
+    named = {name: run[of][name] for name in ("pending", "running", "succeeded", "failed", "aborted")}
+    return {name: count for name, count in named.items() if count}
+
+
+def make_bucket(aws: EmbeddedAws) -> str:
+    bucket = f"bucket-{time.monotonic_ns()}"
+    aws.client("s3").create_bucket(Bucket=bucket)
+    return bucket
+
+
+def stored(aws: EmbeddedAws, bucket: str, key: str) -> Any:
+    try:
+        return json.loads(aws.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+    except ClientError:
+        return {}
+
+
+PAUSE = {"Type": "Wait", "Seconds": 500, "End": True}
+KEEP = {"Type": "Pass", "End": True}
+
+
+@on_aws("a_map_run_is_complete", ("ABORTED", {"ABORTED"}, {"pending": 1, "aborted": 2}))
+def _(aws: EmbeddedAws) -> Any:
+    parent = start(aws, distributed({"Wait": PAUSE}, MaxConcurrency=2), data={"items": [1, 2, 3]})
+    time.sleep(0.5)
+    aws.client("stepfunctions").stop_execution(executionArn=parent)
+    time.sleep(0.3)
+    run = map_run(aws, parent)
+    return run["status"], {child["status"] for child in children(aws, run)}, counts(run)
+
+
+@on_aws("a_map_run_is_complete", [{"BatchInput": {"day": 1}, "Items": items} for items in (["a", "b"], ["c"])])
+def _(aws: EmbeddedAws) -> Any:
+    batcher = {"MaxItemsPerBatch": 2, "BatchInput": {"day.$": "$.day"}}
+    return run(aws, distributed({"Keep": KEEP}, ItemBatcher=batcher), data={"items": ["a", "b", "c"], "day": 1}).output
+
+
+@on_aws("a_map_run_is_complete", ([2, 1], {"succeeded": 3}, {"succeeded": 2}))
+def _(aws: EmbeddedAws) -> Any:
+    # Two items of 100 bytes fit into 240 bytes together with what is around them, three do not.
+    batcher = {"MaxItemsPerBatch": 10, "MaxInputBytesPerBatchPath": "$.most"}
+    data = {"items": ["x" * 98] * 3, "most": 240}
+    end = run(aws, distributed({"Keep": KEEP}, ItemBatcher=batcher), data=data)
+    run_of = map_run(aws, end.arn)
+    lengths = [len(batch["Items"]) if isinstance(batch, dict) else 1 for batch in end.output]
+    return lengths, counts(run_of), counts(run_of, "executionCounts")
+
+
+@on_aws(
+    "a_map_run_is_complete", ("States.ExceedToleratedFailureThreshold", {"pending": 2, "failed": 2}, "MapRunFailed")
+)
+def _(aws: EmbeddedAws) -> Any:
+    # The second failure is one too many: nothing is started after it.
+    states = distributed({"Fail": {"Type": "Fail"}}, MaxConcurrency=1, ToleratedFailureCountPath="$.most")
+    end = run(aws, states, data={"items": [1, 2, 3, 4], "most": 1})
+    return end.error, counts(map_run(aws, end.arn)), end.types[-3]
+
+
+FAIL_TWO = {
+    "Which": {"Type": "Choice", "Choices": [{"Variable": "$", "NumericEquals": 2, "Next": "No"}], "Default": "Yes"},
+    "No": {"Type": "Fail", "Error": "Two"},
+    "Yes": {"Type": "Pass", "Result": "yes", "End": True},
+}
+
+
+@on_aws(
+    "a_map_run_is_complete",
+    ({"FAILED": ["Two"], "PENDING": [], "SUCCEEDED": ["yes", "yes"]}, ["MapRunArn", "ResultWriterDetails"], True),
+)
+def _(aws: EmbeddedAws) -> Any:
+    bucket = make_bucket(aws)
+    writer = {"Resource": "arn:aws:states:::s3:putObject", "Parameters": {"Bucket": bucket, "Prefix": "results"}}
+    states = distributed(FAIL_TWO, ResultWriter=writer, ToleratedFailurePercentage=50)
+    end = run(aws, states, data={"items": [1, 2, 3]})
+    output = end.output if isinstance(end.output, dict) else {}
+    key = output.get("ResultWriterDetails", {}).get("Key", "")
+    files = stored(aws, bucket, key).get("ResultFiles", {}) if key else {}
+    found = {
+        status: [
+            json.loads(child["Output"]) if status == "SUCCEEDED" else child["Error"]
+            for file in files[status]
+            for child in stored(aws, bucket, file["Key"])
+        ]
+        for status in files
+    }
+    arn = map_run(aws, end.arn)["mapRunArn"]
+    return found, sorted(output), key == f"results/{arn.rsplit(':', 1)[-1]}/manifest.json"
+
+
+@on_aws("a_map_run_is_complete", ("States.ResultWriterFailed", []))
+def _(aws: EmbeddedAws) -> Any:
+    table, put = gate(aws)
+    writer = {"Resource": "arn:aws:states:::s3:putObject", "Parameters": {"Bucket": f"not-{table}"}}
+    end = run(aws, distributed({"Put": put}, ResultWriter=writer), data={"items": [1]})
+    return end.error, aws.client("stepfunctions").list_map_runs(executionArn=end.arn)["mapRuns"]
+
+
+@on_aws("a_map_run_is_complete", ["yes", "Two", "yes"])
+def _(aws: EmbeddedAws) -> Any:
+    # A child that has failed within the tolerated number is described where the others have their output.
+    end = run(aws, distributed(FAIL_TWO, ToleratedFailureCount=1), data={"items": [1, 2, 3]})
+    return [each["Error"] if isinstance(each, dict) else each for each in end.output]
+
+
+@on_aws("a_map_run_is_complete", (1, 3))
+def _(aws: EmbeddedAws) -> Any:
+    parent = start(aws, distributed({"Wait": PAUSE}, MaxConcurrency=1), data={"items": [1, 2, 3]})
+    time.sleep(0.5)
+    run = map_run(aws, parent)
+    before = run["executionCounts"]["running"]
+    aws.client("stepfunctions").update_map_run(mapRunArn=run["mapRunArn"], maxConcurrency=3)
+    time.sleep(0.3)
+    return before, map_run(aws, parent)["executionCounts"]["running"]
+
+
+@on_aws(
+    "a_map_run_is_complete",
+    ("FAILED", "SUCCEEDED", 3, {"succeeded": 3}, [0, 0, 1], "MapRunRedriven"),
+)
+def _(aws: EmbeddedAws) -> Any:
+    # The child that has failed goes on where it was, in the same map run; the third child begins only now.
+    queue, send = counted(aws)
+    table, put = gate(aws)
+    choice = {"Type": "Choice", "Choices": [{"Variable": "$", "NumericEquals": 2, "Next": "Put"}], "Default": "Done"}
+    states = {
+        "Send": {**without(send, "End"), "Next": "Which"},
+        "Which": choice,
+        "Put": {**put, "ResultPath": None},
+        "Done": {"Type": "Succeed"},
+    }
+    failed = run(aws, distributed(states, MaxConcurrency=1), data={"items": [1, 2, 3]})
+    open_gate(aws, table)
+    redrive(aws, failed.arn)
+    end = ending(aws, failed.arn)
+    run_of = map_run(aws, failed.arn)
+    redrives = sorted(child.get("redriveCount", 0) for child in children(aws, run_of))
+    told = [kind for kind in end.types if kind.startswith("MapRun")]
+    return failed.status, end.status, messages(aws, queue), counts(run_of), redrives, told[2:3] and told[2]
+
+
+@on_aws(
+    "an_inventory_lists_objects",
+    [{"Bucket": "b", "Key": "a/1", "Size": "10"}, {"Bucket": "b", "Key": "2", "Size": "0"}],
+)
+def _(aws: EmbeddedAws) -> Any:
+    bucket = make_bucket(aws)
+    storage = aws.client("s3")
+    rows = '"b","a/1","10"\n"b","2","0"\n'
+    storage.put_object(Bucket=bucket, Key="data/1.csv.gz", Body=gzip.compress(rows.encode()))
+    manifest = {
+        "destinationBucket": f"arn:aws:s3:::{bucket}",
+        "fileFormat": "CSV",
+        "fileSchema": "Bucket, Key, Size",
+        "files": [{"key": "data/1.csv.gz"}],
+    }
+    storage.put_object(Bucket=bucket, Key="manifest.json", Body=json.dumps(manifest))
+    reader = {
+        "Resource": "arn:aws:states:::s3:getObject",
+        "ReaderConfig": {"InputType": "MANIFEST"},
+        "Parameters": {"Bucket": bucket, "Key": "manifest.json"},
+    }
+    return run(aws, distributed({"Keep": KEEP}, ItemReader=reader)).output
+
+
+@on_aws("an_inventory_lists_objects", "States.ItemReaderFailed")
+def _(aws: EmbeddedAws) -> Any:
+    bucket = make_bucket(aws)
+    aws.client("s3").put_object(Bucket=bucket, Key="items.json", Body="[cut off")
+    reader = {
+        "Resource": "arn:aws:states:::s3:getObject",
+        "ReaderConfig": {"InputType": "JSON"},
+        "Parameters": {"Bucket": bucket, "Key": "items.json"},
+    }
+    return run(aws, distributed({"Keep": KEEP}, ItemReader=reader)).error
 
 
 # Callbacks
@@ -634,6 +1094,33 @@ def _(aws: EmbeddedAws) -> Any:
     return left_in_queue(aws, "{'batchItemFailures': None}")
 
 
+@on_aws("a_change_of_an_alarm_is_an_event", (["ALARM", "INSUFFICIENT_DATA"], ["OK", "ALARM"], "full"))
+def _(aws: EmbeddedAws) -> Any:
+    alarms, events = aws.client("cloudwatch"), aws.client("events")
+    queue = make_queue(aws)
+    name = f"alarm-{time.monotonic_ns()}"
+    alarms.put_metric_alarm(
+        AlarmName=name,
+        MetricName="Messages",
+        Namespace=name,
+        Statistic="Maximum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    arn = alarms.describe_alarms(AlarmNames=[name])["MetricAlarms"][0]["AlarmArn"]
+    pattern = {"source": ["aws.cloudwatch"], "detail-type": ["CloudWatch Alarm State Change"], "resources": [arn]}
+    events.put_rule(Name=name, EventPattern=json.dumps(pattern))
+    events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": queue_arn(aws, queue)}])
+    details = []
+    for state, reason in (("ALARM", "full"), ("OK", "empty")):
+        alarms.set_alarm_state(AlarmName=name, StateValue=state, StateReason=reason)
+        details.append((received(aws, queue) or {"detail": {}})["detail"])
+    values = [[detail.get(at, {}).get("value") for at in ("state", "previousState")] for detail in details]
+    return *values, details[1].get("previousState", {}).get("reason")
+
+
 @on_aws("functions_are_invoked_asynchronously", True)
 def _(aws: EmbeddedAws) -> Any:
     queue = make_queue(aws)
@@ -647,7 +1134,7 @@ def _(aws: EmbeddedAws) -> Any:
     aws.client("events").put_rule(Name=rule, EventPattern=json.dumps({"source": [rule]}))
     aws.client("events").put_targets(Rule=rule, Targets=[{"Id": "function", "Arn": function}])
     aws.client("events").put_events(Entries=[{"Source": rule, "DetailType": "x", "Detail": "{}"}])
-    return received(aws, queue) is not None
+    return received(aws, queue, within=8) is not None
 
 
 def make_queue(aws: EmbeddedAws) -> str:
@@ -668,10 +1155,10 @@ def received(aws: EmbeddedAws, queue: str, *, within: int = 2, text: bool = Fals
     return body if text else json.loads(body)
 
 
-def watch(aws: EmbeddedAws, queue: str, execution: str, status: str) -> None:
+def watch(aws: EmbeddedAws, queue: str, execution: str, *status: str) -> None:
     events = aws.client("events")
     name = f"rule-{time.monotonic_ns()}"
-    pattern = {"source": ["aws.states"], "detail": {"executionArn": [execution], "status": [status]}}
+    pattern = {"source": ["aws.states"], "detail": {"executionArn": [execution], "status": list(status)}}
     events.put_rule(Name=name, EventPattern=json.dumps(pattern))
     events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": queue_arn(aws, queue)}])
 
@@ -784,8 +1271,10 @@ def test_every_correction_is_observed() -> None:
         "invocations_queue",
         "reset_stops_every_execution",
         "reset_stops_every_task",
-        # It takes an account that enforces permissions; see test_emulator.py.
+        # These take an account that enforces permissions; see test_emulator.py.
         "a_token_is_of_a_state_machine",
+        "a_mapping_takes_permissions_of_its_own",
+        "a_batch_takes_the_permission_of_its_entries",
         # It takes a minute to see a rule fire; see test_emulator.py.
         "rules_are_looked_at_every_second",
     }

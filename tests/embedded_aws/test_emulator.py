@@ -222,6 +222,65 @@ def test_whoever_answers_for_a_token_needs_permission_for_its_state_machine(corr
         assert not corrections or answer(of_it=False) == "FAILED"
 
 
+@pytest.mark.parametrize("corrections", [True, False])
+def test_whoever_may_send_a_message_may_send_a_batch(corrections: bool) -> None:
+    with EmbeddedAws(enforce_iam=True, corrections=corrections) as own:
+        iam, functions = own.client("iam"), own.client("lambda")
+        queue = own.client("sqs").create_queue(QueueName="work")["QueueUrl"]
+        role = iam.create_role(RoleName="sender", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+        arn = f"arn:aws:sqs:{own.region}:{own.account}:work"
+        statement = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": arn}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        iam.put_role_policy(RoleName="sender", PolicyName="send", PolicyDocument=policy)
+        entries = "[{'Id': '1', 'MessageBody': 'x'}]"
+        body = f"boto3.client('sqs').send_message_batch(QueueUrl='{queue}', Entries={entries}); return 'sent'"
+
+        answer = json.load(functions.invoke(FunctionName=make_function(own, body, role=role))["Payload"])
+
+        if corrections:
+            assert answer == "sent"
+        else:
+            assert "AccessDenied" in answer["errorMessage"]
+
+
+ASK_FOR_A_MAPPING = """
+found = []
+for action, more in (("get_event_source_mapping", {}), ("update_event_source_mapping", {"Enabled": False})):
+    try:
+        getattr(boto3.client("lambda"), action)(UUID=event["uuid"], **more)
+        found.append("done")
+    except Exception as error:
+        found.append(error.response["Error"]["Code"])
+return found
+"""
+
+
+@pytest.mark.parametrize("corrections", [True, False])
+def test_whoever_changes_a_mapping_needs_permission_for_it(corrections: bool) -> None:
+    with EmbeddedAws(enforce_iam=True, corrections=corrections) as own:
+        iam, functions = own.client("iam"), own.client("lambda")
+        own.client("sqs").create_queue(QueueName="work")
+        queue = f"arn:aws:sqs:{own.region}:{own.account}:work"
+
+        def outcomes(*actions: str) -> list[str]:
+            """What a function with these permissions gets for its requests: get, then update."""
+            role = iam.create_role(RoleName=f"role{len(actions)}", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+            name = make_function(own, ASK_FOR_A_MAPPING, role=role)
+            uuid = functions.create_event_source_mapping(EventSourceArn=queue, FunctionName=name)["UUID"]
+            arn = f"arn:aws:lambda:{own.region}:{own.account}:event-source-mapping:{uuid}"
+            if actions:
+                statement = {"Effect": "Allow", "Action": [f"lambda:{each}" for each in actions], "Resource": arn}
+                policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+                iam.put_role_policy(RoleName=f"role{len(actions)}", PolicyName="mapping", PolicyDocument=policy)
+            reply = functions.invoke(FunctionName=name, Payload=json.dumps({"uuid": uuid}))
+            return list(json.load(reply["Payload"]))
+
+        denied = "AccessDeniedException"
+        assert outcomes() == ([denied, denied] if corrections else [denied, "done"])
+        may_both = outcomes("GetEventSourceMapping", "UpdateEventSourceMapping")
+        assert may_both == (["done", "done"] if corrections else [denied, "done"])
+
+
 def test_functions_for_node_find_the_modules_of_this_repository(aws: EmbeddedAws) -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
