@@ -43,12 +43,12 @@ BADLY = shell("echo cannot read the orders; exit 3")
 FOR_LONG = shell("echo started; exec sleep 60")
 
 
-def eventually(probe: Callable[[], Any], what: str) -> Any:
-    """What `probe` gives as soon as it gives something."""
-    deadline = time.monotonic() + PATIENCE
+def eventually(probe: Callable[[], Any], what: str, *, within: float = PATIENCE) -> Any:
+    """What `probe` gives as soon as it gives something; `within` so many seconds."""
+    deadline = time.monotonic() + within
     while not (found := probe()):
         if time.monotonic() > deadline:
-            pytest.fail(f"{what} did not happen within {PATIENCE:g} s")
+            pytest.fail(f"{what} did not happen within {within:g} s")
         time.sleep(0.1)
     return found
 
