@@ -68,8 +68,8 @@ soak: setup ## Run the semaphore's protocol for a million steps against its mode
 	@$(PYTHON) -m tests.lambda_src.semaphore.soak
 
 .PHONY: bench
-bench: setup build/bench/peer/python.stamp ## Measure what the library costs, as ratios (ONLY=semaphore, SIZES=20,100)
-	@$(PYTHON) -m benchmarks $(ONLY) $(if $(SIZES),--sizes $(SIZES))
+bench: setup build/bench/peer/python.stamp ## Measure what the library costs, as ratios (ONLY=semaphore, SIZES=20,100, OBJECTS=1000000)
+	@$(PYTHON) -m benchmarks $(ONLY) $(if $(SIZES),--sizes $(SIZES)) $(if $(OBJECTS),--objects $(OBJECTS))
 
 # What ours is compared with has an environment of its own.
 build/bench/peer/python.stamp: benchmarks/peer-requirements.txt | .venv/python.stamp

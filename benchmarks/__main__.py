@@ -7,7 +7,7 @@ from supported_node import use_supported_node
 
 use_supported_node()
 
-from benchmarks import semaphore, synth
+from benchmarks import pipeline, semaphore, simulation, synth
 
 
 def sizes(text: str) -> list[int]:
@@ -16,7 +16,9 @@ def sizes(text: str) -> list[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=["semaphore", "synth"], help="only this one")
+    parser.add_argument(
+        "name", nargs="?", choices=["pipeline", "semaphore", "simulation", "synth"], help="only this one"
+    )
     parser.add_argument(
         "--runs", type=int, default=20, help="how often each side of synth is measured (default: %(default)s)"
     )
@@ -25,13 +27,23 @@ def main() -> None:
         type=sizes,
         default=[],
         help="how many executions of semaphore start at once, such as 20,100,300 in every design; by default the "
-        "slowest does without 300",
+        "slowest does without 300. Or how many objects of pipeline are put at once, by default 100,300,1000,3000",
+    )
+    parser.add_argument(
+        "--objects",
+        type=int,
+        default=simulation.OBJECTS,
+        help="how many objects of simulation are written at once (default: %(default)s)",
     )
     options = parser.parse_args()
     if options.name in (None, "synth"):
         synth.run(runs=options.runs)
     if options.name in (None, "semaphore") and not semaphore.run(options.sizes):
         sys.exit("the semaphore let in too many, or lost somebody")
+    if options.name in (None, "pipeline") and not pipeline.run(options.sizes):
+        sys.exit("the pipeline lost an object, did one twice, or did too many at once")
+    if options.name in (None, "simulation") and not simulation.run(options.objects):
+        sys.exit("the simulated pipeline lost something, or did too much at once")
 
 
 if __name__ == "__main__":

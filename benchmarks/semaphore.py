@@ -79,17 +79,23 @@ def _measure_design(design: str, sizes: Sequence[int]) -> list[Row]:
     with EmbeddedAws() as aws, tempfile.TemporaryDirectory() as folder:
         DESIGNS[design](Path(folder), [WARM_UP, *sizes])
         outputs = deploy(aws, Path(folder), STACK)
-        _stop_the_clock(aws)
+        stop_the_clock(aws)
         _measure(aws, design, outputs, WARM_UP)
         return [_measure(aws, design, outputs, size) for size in sizes]
 
 
-def _stop_the_clock(aws: EmbeddedAws) -> None:
-    """Ours sweeps every minute, however many items there are: that would not be a cost per item."""
+def stop_the_clock(aws: EmbeddedAws) -> list[Mapping[str, Any]]:
+    """Ours sweeps every minute, however many items there are: that would not be a cost per item.
+
+    Returns what is no longer called by the clock, with its input.
+    """
     events = aws.client("events")
+    stopped: list[Mapping[str, Any]] = []
     for rule in events.list_rules()["Rules"]:
         if "ScheduleExpression" in rule:
             events.disable_rule(Name=rule["Name"])
+            stopped += events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
+    return stopped
 
 
 def _measure(aws: EmbeddedAws, design: str, outputs: Mapping[str, str], size: int) -> Row:
@@ -102,7 +108,7 @@ def _measure(aws: EmbeddedAws, design: str, outputs: Mapping[str, str], size: in
     # What is written to the log arrives a moment later.
     time.sleep(0.5)
     invoked, asked = _invocations(aws, outputs) - invoked, _database_requests(aws) - asked
-    histories = [_history(states, execution) for execution in executions if execution not in lost]
+    histories = [history(states, execution) for execution in executions if execution not in lost]
     # What a function calls comes as a request, what a state machine calls is in its history.
     calls = asked + sum(map(database_calls, histories))
     return {
@@ -129,7 +135,7 @@ def _wait_for_all(states: Any, executions: Sequence[str]) -> set[str]:
     return {one for one in executions if states.describe_execution(executionArn=one)["status"] != "SUCCEEDED"}
 
 
-def _history(states: Any, execution: str) -> list[Event]:
+def history(states: Any, execution: str) -> list[Event]:
     pages = states.get_paginator("get_execution_history").paginate(executionArn=execution)
     return [event for page in pages for event in page["events"]]
 
