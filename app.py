@@ -1,7 +1,8 @@
 """The example app: composes the stacks and has cdk-nag check them.
 
 Context (``cdk deploy -c schedule="rate(1 hour)"``): ``schedule`` and ``timeout_seconds`` of the scheduled example;
-``folder`` and ``image`` of all examples.
+``folder`` of the inventories; ``image`` of
+all tasks.
 """
 
 import json
@@ -14,7 +15,8 @@ use_supported_node()
 from aws_cdk import App, Duration, Validations
 from cdk_nag import AwsSolutionsChecks
 
-from stacks.inventory_job import FOLDER, IMAGE
+from stacks import inventory_job, pipeline_example
+from stacks.pipeline_example import PipelineExample
 from stacks.scheduled_example import ScheduledExample
 from stacks.semaphore_example import SemaphoreExample
 
@@ -29,7 +31,7 @@ def context(key: str, default: str) -> str:
     return str(app.node.try_get_context(key) or default)
 
 
-folder, image = context("folder", FOLDER), context("image", IMAGE)
+folder, image = context("folder", inventory_job.FOLDER), context("image", inventory_job.IMAGE)
 ScheduledExample(
     app,
     "ScheduledExample",
@@ -39,5 +41,6 @@ ScheduledExample(
     image=image,
 )
 SemaphoreExample(app, "SemaphoreExample", folder=folder, image=image)
+PipelineExample(app, "PipelineExample", image=context("image", pipeline_example.IMAGE))
 Validations.of(app).add_plugins(AwsSolutionsChecks(app))
 app.synth()

@@ -19,6 +19,7 @@ from demo import containers, page, report
 from demo.cdk import REPOSITORY, Cdk
 from demo.errors import DemoError
 from demo.material import Material, prepare, take_inventory
+from demo.objects import select
 from demo.play import Outcome, Scenario, play_all
 from demo.progress import Progress
 from demo.scenarios import PARTS
@@ -33,6 +34,10 @@ WAIT_SCALE = 0.1
 
 STOP_TIMEOUT = 2.0
 """Seconds from SIGTERM to SIGKILL for a task that is stopped; on Fargate it is 30."""
+
+
+MOST_OBJECTS = {"process": 1000, "container": 100}
+"""How many files are uploaded at the most."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,13 +97,15 @@ def _demo(material: Material, parts: Sequence[str], tasks: str) -> int:
             aws = stack.enter_context(
                 EmbeddedAws(tasks="container" if image else "process", wait_scale=WAIT_SCALE, stop_timeout=STOP_TIMEOUT)
             )
-        stage = Stage(aws, material, material.timeout_seconds(in_containers=image is not None))
+        objects = select(material.folder, most=MOST_OBJECTS["container" if image else "process"])
+        progress.say(f"objects: {objects}")
+        stage = Stage(aws, material, objects, material.timeout_seconds(in_containers=image is not None))
         _deploy(stage, image, progress)
         scenarios: list[Scenario] = [scenario for part in parts for scenario in PARTS[part](stage)]
         with progress.step("scenarios", f"playing {len(scenarios)} scenarios; the schedule comes round every minute"):
             outcomes = play_all(scenarios, progress)
     progress.durations["in all"] = time.monotonic() - started
-    return _report(outcomes, material, running, progress)
+    return _report(outcomes, stage, running, progress)
 
 
 def _deploy(stage: Stage, image: str | None, progress: Progress) -> None:
@@ -122,11 +129,13 @@ def _deploy(stage: Stage, image: str | None, progress: Progress) -> None:
             deploy.finish()
 
 
-def _report(outcomes: Sequence[Outcome], material: Material, running: str, progress: Progress) -> int:
+def _report(outcomes: Sequence[Outcome], stage: Stage, running: str, progress: Progress) -> int:
+    material = stage.material
     times = " · ".join(f"{name} {seconds:.0f} s" for name, seconds in progress.durations.items())
     report.write_json(outcomes, BUILD / _REPORT)
     facts = {
         "Input": f"{material.inventory.files} files, {material.inventory.size:,} bytes in {_short(material.folder)}",
+        "Objects": str(stage.objects),
         "Tasks": running,
         "Pauses between launches": f"{WAIT_SCALE:g} of their length; everything else takes its real time",
         "Time taken": times,

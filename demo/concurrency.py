@@ -13,6 +13,9 @@ WIDTH, HEIGHT = 1100, 190
 LEFT, RIGHT, TOP, BOTTOM = 40, 130, 14, 30
 _MOST_LABELS = 12
 
+_CROWD = 10
+"""Times the limit: when more wait, their line would leave nothing to be seen of those at work."""
+
 
 @dataclass(frozen=True)
 class Level:
@@ -60,14 +63,19 @@ def overtakers(runs: Iterable[Run]) -> list[int]:
 
 
 def to_svg(runs: Sequence[Run], limit: int) -> str:
-    """Those at work as an area, those who wait as a line, and the limit. The colours come from the page."""
+    """Those at work as an area, those who wait as a line, and the limit. The colours come from the page.
+
+    Where far more wait than may be at work, the line has a scale of its own, and says how many they are at its top.
+    """
     course = levels(runs)
     end = course[-1].at or 1.0
-    top = max(limit, *(max(level.working, level.waiting) for level in course)) + 0.5
+    most_waiting = max(level.waiting for level in course)
+    crowded = most_waiting > _CROWD * limit
+    top = max(limit, peak(runs), 0 if crowded else most_waiting) + 0.5
     across, up = (WIDTH - LEFT - RIGHT) / end, (HEIGHT - TOP - BOTTOM) / top
     floor = HEIGHT - BOTTOM
 
-    def steps(values: Iterable[tuple[float, int]]) -> str:
+    def steps(values: Iterable[tuple[float, int]], up: float) -> str:
         """A line that goes along, and then up or down."""
         path = f"M{LEFT},{floor}"
         for at, value in values:
@@ -84,14 +92,18 @@ def to_svg(runs: Sequence[Run], limit: int) -> str:
             yield f'<text class="quiet" x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{at:g} s</text>'
 
     line = floor - limit * up
+    up_waiting = (HEIGHT - TOP - BOTTOM) / most_waiting if crowded else up
+    beside = WIDTH - RIGHT + 10
+    crowd = f'<text class="crowd" x="{beside}" y="{TOP + 4}">{most_waiting} waiting</text>' if crowded else ""
     return (
         f'<svg class="timeline" role="img" aria-label="At work at once: {peak(runs)} of {limit}" '
         f'viewBox="0 0 {WIDTH} {HEIGHT}">'
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}"/>'
-        f'<path class="working" d="{steps((level.at, level.working) for level in course)}"/>'
-        f'<path class="waiting" d="{steps((level.at, level.waiting) for level in course)}"/>'
+        f'<path class="working" d="{steps(((level.at, level.working) for level in course), up)}"/>'
+        f'<path class="waiting" d="{steps(((level.at, level.waiting) for level in course), up_waiting)}"/>'
         f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{line:.1f}" y2="{line:.1f}"/>'
-        f'<text class="quiet" x="{WIDTH - RIGHT + 10}" y="{line + 4:.1f}">limit {limit}</text>'
+        f'<text class="quiet" x="{beside}" y="{max(line, TOP + 14) + 4:.1f}">limit {limit}</text>'
+        f"{crowd}"
         f"{''.join(labels())}</svg>"
     )
 

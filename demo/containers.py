@@ -1,7 +1,10 @@
 """Whether the tasks run in containers, and the image for that."""
 
 import contextlib
+import site
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from demo.errors import DemoError
@@ -10,6 +13,8 @@ from demo.progress import Progress
 from embedded_aws.containers import DockerContainers
 from embedded_aws.engine import DockerEngine, docker_host
 from embedded_aws.images import import_python_image
+
+_SDK = ("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3")
 
 IMAGE = "constructs-lib-demo/python:local"
 
@@ -50,9 +55,25 @@ def _make(material: Material) -> None:
     import docker
 
     folders: tuple[Path, ...] = (material.folder, material.other, material.empty)
-    import_python_image(IMAGE, {str(folder): folder for folder in folders})
+    import_python_image(IMAGE, {**{str(folder): folder for folder in folders}, **_sdk()})
     with contextlib.closing(docker.from_env()) as client:
-        client.containers.run(IMAGE, ["python", "-c", "import json, zlib"], network_mode="host", remove=True)
+        try_out = "import json, zlib, boto3; boto3.client('s3', region_name='us-east-1')"
+        client.containers.run(IMAGE, ["python", "-c", try_out], network_mode="host", remove=True)
+
+
+def _sdk() -> dict[str, Path]:
+    """The SDK and what it needs, as far as S3 is concerned, by the paths where the image's Python finds it.
+
+    The engine may copy the whole image for each container, so that what is left out counts.
+    """
+    [target, *_] = site.getsitepackages([sys.base_prefix])
+    sources = [Path(str(spec.origin)) for spec in map(find_spec, _SDK) if spec]
+    parts = [path.parent if path.name == "__init__.py" else path for path in sources]
+    [botocore] = [part for part in parts if part.name == "botocore"]
+    parts += [path for path in botocore.iterdir() if path.name != "data"]
+    parts += [botocore / "data" / "s3", *(botocore / "data").glob("*.json")]
+    parts.remove(botocore)
+    return {f"{target}/{part.relative_to(botocore.parent)}": part for part in parts}
 
 
 def _remove() -> None:

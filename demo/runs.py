@@ -67,8 +67,12 @@ class StateMachine:
 
     def executions(self) -> list[str]:
         """The ARNs of all executions, newest first."""
-        answer = self._states.list_executions(stateMachineArn=self.arn, maxResults=100)
-        return [str(each["executionArn"]) for each in answer["executions"]]
+        return list(self.statuses())
+
+    def statuses(self) -> dict[str, str]:
+        """The status of each execution by its ARN, newest first."""
+        pages = self._states.get_paginator("list_executions").paginate(stateMachineArn=self.arn)
+        return {str(each["executionArn"]): str(each["status"]) for page in pages for each in page["executions"]}
 
     def finish(self, arn: str, label: str, *, within: float = 90) -> Run:
         """Waits for the end of an execution.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from demo.material import Material
+from demo.objects import Selection
 from demo.stack import DeployedStack
 from embedded_aws import EmbeddedAws
 
@@ -12,11 +13,13 @@ class Stage:
     """An account with everything deployed, and the files to work on.
 
     Attributes:
+        objects: The files that are uploaded.
         timeout_seconds: How long a task of the deployed examples may run.
     """
 
     aws: EmbeddedAws
     material: Material
+    objects: Selection
     timeout_seconds: int
 
     def stack(self, name: str) -> DeployedStack:

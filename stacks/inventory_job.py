@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from aws_cdk import RemovalPolicy
-from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 from constructs import Construct
+
+from stacks.cluster import make_cluster
 
 _JOB = Path(__file__).parent / "sample_job" / "inventory.py"
 
@@ -18,7 +19,7 @@ FOLDER = "/usr/local/lib/python3.13"
 
 
 class InventoryJob(Construct):
-    """The task definition of the sample job, and a cluster in public subnets, so that it needs no NAT gateway.
+    """The task definition of the sample job, and a cluster for it.
 
     Args:
         scope: The parent.
@@ -28,9 +29,7 @@ class InventoryJob(Construct):
 
     def __init__(self, scope: Construct, id_: str, *, image: str) -> None:
         super().__init__(scope, id_)
-        self.cluster = ecs.Cluster(
-            self, "Cluster", vpc=self._make_vpc(), container_insights_v2=ecs.ContainerInsights.ENABLED
-        )
+        self.cluster = make_cluster(self)
         self.task_definition = ecs.FargateTaskDefinition(self, "Task", cpu=256, memory_limit_mib=512)
         container = self.task_definition.add_container(
             "Inventory",
@@ -49,16 +48,4 @@ class InventoryJob(Construct):
         )
         self.command_from_input = tasks.ContainerOverride(
             container_definition=container, command=sfn.JsonPath.list_at("$.commands")
-        )
-
-    def _make_vpc(self) -> ec2.Vpc:
-        return ec2.Vpc(
-            self,
-            "Vpc",
-            max_azs=2,
-            nat_gateways=0,
-            subnet_configuration=[ec2.SubnetConfiguration(name="Public", subnet_type=ec2.SubnetType.PUBLIC)],
-            flow_logs={"Rejected": ec2.FlowLogOptions(traffic_type=ec2.FlowLogTrafficType.REJECT)},
-            # Nothing uses the default group; emptying it would take a function and a role of its own.
-            restrict_default_security_group=False,
         )

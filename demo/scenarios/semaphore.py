@@ -2,16 +2,16 @@
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import Any, TypeVar
+from typing import Any
 
 from demo.concurrency import overtakers, peak
 from demo.play import Facts, Record, Scenario
+from demo.quota import Quota
 from demo.runs import Run, StateMachine
 from demo.stage import Stage
+from demo.waiting import WITHIN, eventually
 from embedded_aws import Launch
 
 _STACK = "SemaphoreExample"
@@ -21,10 +21,6 @@ _PAUSED_BURST = 6
 
 # Seconds per file of a folder that has three of them. Those that come first read until the others stand in line.
 _QUICK, _SLOW = "0.2", "1.5"
-
-_Seen = TypeVar("_Seen")
-
-_WITHIN = 60.0  # seconds, for everything that is waited for
 
 
 def scenarios(stage: Stage) -> Sequence[Scenario]:
@@ -95,10 +91,9 @@ class _Jobs:
         self._daily = [
             StateMachine(stage.aws, self._stack.output(f"Daily{name}Arn")) for name in ("Orders", "Invoices")
         ]
-        self._quota = self._stack.output("QuotaFunctionName")
+        self._quota = Quota(stage.aws, self._stack.output("QuotaFunctionName"))
         task_definition = self._stack.physical_id("AWS::ECS::TaskDefinition")
         self._family = task_definition.rsplit("/", 1)[-1].split(":")[0]
-        self._lambda: Any = stage.aws.client("lambda")
         self._states: Any = stage.aws.client("stepfunctions")
         self._logs: Any = stage.aws.client("logs")
 
@@ -107,7 +102,7 @@ class _Jobs:
     def overlap_skip(self, record: Record) -> Facts:
         record.definition = self._hourly.definition
         first = self._hourly.start("overlap: first", self._input(_SLOW))
-        _eventually(lambda: self._launches([first]), lambda launches: len(launches) == 1)
+        eventually(lambda: self._launches([first]), lambda launches: len(launches) == 1)
         second = self._hourly.start("overlap: second", self._input(_QUICK))
         runs = [
             self._finish(record, self._hourly, second, "while another is at work"),
@@ -127,34 +122,34 @@ class _Jobs:
     def limit(self, record: Record) -> Facts:
         record.limit, record.definition = _LIMIT, self._daily[0].definition
         started = self._start_burst("limit", _LIMIT, _SLOW)
-        self._settles(inUse=_LIMIT, waiting=0)
+        self._quota.settles(inUse=_LIMIT, waiting=0)
         started += self._start_burst("limit", _BURST - _LIMIT, _QUICK)
         runs = self._finish_all(record, started)
-        return {**self._came_through("executions", runs), "in use at the end": self._settles(inUse=0)["inUse"]}
+        return {**self._came_through("executions", runs), "in use at the end": self._quota.settles(inUse=0)["inUse"]}
 
     def pause_and_resume(self, record: Record) -> Facts:
         record.limit, record.definition = _LIMIT, self._daily[0].definition
-        with self._paused():
+        with self._quota.paused():
             started = self._start_burst("pause", _PAUSED_BURST, _QUICK)
-            waiting = self._settles(inUse=0, waiting=_PAUSED_BURST)["waiting"]
+            waiting = self._quota.settles(inUse=0, waiting=_PAUSED_BURST)["waiting"]
             launches = len(self._launches([arn for _, arn in started]))
         runs = self._finish_all(record, started)
         return {
             "waiting while paused": waiting,
             "launches while paused": launches,
             **self._came_through("executions after resume", runs),
-            "in use at the end": self._settles(inUse=0)["inUse"],
+            "in use at the end": self._quota.settles(inUse=0)["inUse"],
         }
 
     def abort_of_a_run_that_waits(self, record: Record) -> Facts:
         machine = self._daily[0]
         record.definition = machine.definition
-        with self._paused():
+        with self._quota.paused():
             arn = machine.start("abort", self._input(_QUICK))
-            before = self._settles(waiting=1)["waiting"]
+            before = self._quota.settles(waiting=1)["waiting"]
             self._states.stop_execution(executionArn=arn, error="Demo", cause="aborted by hand")
             run = self._finish(record, machine, arn, "aborted while it waits")
-            after = self._settles(waiting=0)["waiting"]
+            after = self._quota.settles(waiting=0)["waiting"]
         return {
             "waiting before": before,
             "execution": run.status,
@@ -173,7 +168,7 @@ class _Jobs:
         return [(machine, machine.start(label, self._input(seconds_per_file))) for machine in machines]
 
     def _finish(self, record: Record, machine: StateMachine, arn: str, label: str) -> Run:
-        run = machine.finish(arn, label, within=_WITHIN)
+        run = machine.finish(arn, label, within=WITHIN)
         record.runs.append(run)
         return run
 
@@ -202,34 +197,3 @@ class _Jobs:
         group = self._stack.physical_id("AWS::Logs::LogGroup", "HourlyInventoryTurns")
         events = self._logs.filter_log_events(logGroupName=group, filterPattern='"Skipped"')["events"]
         return sum(json.loads(event["message"])["Skipped"] for event in events)
-
-    # --- the quota --------------------------------------------------------------------------------------
-
-    def _ask(self, action: str) -> Mapping[str, Any]:
-        """Invokes the function as operators do, and returns what is going on under the only key."""
-        reply = self._lambda.invoke(FunctionName=self._quota, Payload=json.dumps({"action": action}))
-        answer = json.loads(reply["Payload"].read())
-        if "FunctionError" in reply:
-            raise RuntimeError(f"{action}: {answer}")
-        idle = {"inUse": 0, "waiting": 0}
-        return dict(answer["keys"].get("default", idle))
-
-    @contextmanager
-    def _paused(self) -> Iterator[None]:
-        self._ask("pause")
-        try:
-            yield
-        finally:
-            self._ask("resume")
-
-    def _settles(self, **wanted: int) -> Mapping[str, Any]:
-        """The status as soon as it is as wanted, or the last one when the time is up."""
-        return _eventually(lambda: self._ask("status"), lambda status: wanted.items() <= status.items())
-
-
-def _eventually(look: Callable[[], _Seen], is_wanted: Callable[[_Seen], bool]) -> _Seen:
-    """Looks until it is as wanted, or the time is up; returns what was seen last."""
-    deadline = time.monotonic() + _WITHIN
-    while not is_wanted(seen := look()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return seen

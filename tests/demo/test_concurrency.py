@@ -71,6 +71,19 @@ def test_more_than_the_limit_is_drawn_above_its_line() -> None:
     assert "At work at once: 4 of 3" in svg
 
 
+def test_a_crowd_that_waits_does_not_flatten_those_at_work() -> None:
+    svg = concurrency.to_svg([run(0, number, number + 1) for number in range(100)], 2)
+    ElementTree.fromstring(svg)
+    assert "99 waiting" in svg
+    [line] = re.findall(r'class="limit"[^>]* y1="([\d.]+)"', svg)
+    middle = concurrency.TOP + (concurrency.HEIGHT - concurrency.TOP - concurrency.BOTTOM) / 2
+    assert float(line) < middle
+    # The line of those who wait begins at the bottom, and has the whole height.
+    [waiting] = re.findall(r'class="waiting" d="([^"]+)"', svg)
+    up = [float(y) for y in re.findall(r"V([\d.]+)", waiting)]
+    assert (min(up), max(up)) == (concurrency.TOP, concurrency.HEIGHT - concurrency.BOTTOM)
+
+
 def test_every_mark_is_explained() -> None:
     svg, legend = concurrency.to_svg([run(0, 1, 2)], 3), concurrency.legend()
     for mark in ("working", "waiting", "limit"):
