@@ -1,8 +1,11 @@
 """AWS CDK constructs for batch work that must not fail in silence."""
 
+from .error_spool_reprocessor import ErrorSpoolReprocessor
 from .parts.alert_function import AlertFunction
+from .parts.error_spool import ErrorSpool
 from .parts.fargate_job import Capacity, FargateJob
-from .parts.retry import NO_RETRY, RETRY_LIKE_THE_ORIGINAL, LaunchRetry, RetryPolicy
+from .parts.hold import Hold, MaintenanceWindow
+from .parts.retry import NO_RETRY, RETRY_LIKE_THE_ORIGINAL, RETRY_ONCE_EXCEPT_TIMEOUTS, LaunchRetry, RetryPolicy
 from .parts.semaphore import Semaphore, SharedSemaphore
 from .parts.validation import ConfigurationError
 from .s3_triggered_throttled_pipeline import S3TriggeredThrottledPipeline
@@ -11,11 +14,16 @@ from .scheduled_step_functions_fargate_task import Overlap, ScheduledStepFunctio
 __all__ = [
     "NO_RETRY",
     "RETRY_LIKE_THE_ORIGINAL",
+    "RETRY_ONCE_EXCEPT_TIMEOUTS",
     "AlertFunction",
     "Capacity",
     "ConfigurationError",
+    "ErrorSpool",
+    "ErrorSpoolReprocessor",
     "FargateJob",
+    "Hold",
     "LaunchRetry",
+    "MaintenanceWindow",
     "Overlap",
     "RetryPolicy",
     "S3TriggeredThrottledPipeline",

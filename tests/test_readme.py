@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from enum import Enum
 from typing import Any
 
@@ -32,7 +33,17 @@ from constructs import Construct
 import constructs_lib
 from alert.message import alert_from
 from asl_tools.resolve import state_machines
-from constructs_lib import LaunchRetry, S3TriggeredThrottledPipeline, ScheduledStepFunctionsFargateTask
+from constructs_lib import (
+    ErrorSpool,
+    ErrorSpoolReprocessor,
+    Hold,
+    LaunchRetry,
+    S3TriggeredThrottledPipeline,
+    ScheduledStepFunctionsFargateTask,
+)
+from spool.reprocessor import ACTIONS
+from spool.requests import reprocess_of
+from tests.error_spools import machine, reprocessor
 from tests.lambda_src.alert_cases import container, stopped_task
 from tests.lambda_src.alert_events import failed
 from tests.pipelines import bucket, pipeline
@@ -42,10 +53,14 @@ from tests.templates import REPOSITORY, only
 README = (REPOSITORY / "README.md").read_text()
 
 SCHEDULED, _, REST = README.partition("## A job for each new object")
-PIPELINE = REST.partition("## What it costs")[0]
+PIPELINE, _, REST = REST.partition("## Failures are kept, and run again")
+SPOOLS = REST.partition("## What it costs")[0]
 CONSTRUCTS: dict[str, tuple[Callable[..., None], str]] = {
     "scheduled": (ScheduledStepFunctionsFargateTask.__init__, SCHEDULED),
     "pipeline": (S3TriggeredThrottledPipeline.__init__, PIPELINE),
+    "spool": (ErrorSpool.__init__, SPOOLS.partition("### All arguments of a spool")[2]),
+    "reprocessor": (ErrorSpoolReprocessor.__init__, SPOOLS.partition("### All arguments of a reprocessor")[2]),
+    "hold": (Hold.__init__, SPOOLS.partition("### All arguments of a hold")[2]),
 }
 
 MODULES = {
@@ -97,6 +112,7 @@ def names_of_the_examples(app: cdk.App, stack: cdk.Stack) -> dict[str, Any]:
         "resize": lambda_.Function.from_function_arn(
             stack, "Resize", "arn:aws:lambda:eu-central-1:111122223333:function:resize"
         ),
+        "orders": machine(stack, "OrdersAsTheyWere"),
         "operators": iam.Role(stack, "Operators", assumed_by=iam.AccountRootPrincipal()),
         "database": rds.DatabaseInstance(
             stack, "Database", engine=rds.DatabaseInstanceEngine.MYSQL, vpc=around.cluster.vpc
@@ -223,6 +239,25 @@ def test_the_table_of_resources_is_the_template(app: cdk.App) -> None:
     surroundings(without)
 
     assert resources_told(SCHEDULED) == types(with_task) - types(without)
+
+
+def test_the_table_of_a_spools_resources_is_the_template(app: cdk.App) -> None:
+    with_spool, without = cdk.Stack(app, "With"), cdk.Stack(app, "Without")
+    reprocessor(with_spool)
+    machine(without)
+
+    assert resources_told(SPOOLS) == types(with_spool) - types(without)
+
+
+def test_the_table_of_actions_is_what_the_reprocessor_takes() -> None:
+    told = {row[0].strip("`"): re.findall(r"`(\w+)`", row[1]) for row in table("Action", SPOOLS)}
+    values = {"max": 2, "olderThanSeconds": 60, "dryRun": True}
+
+    assert set(told) == set(ACTIONS)
+    given = {name: values.get(name, "text") for name in told["reprocess"]}
+    selection = reprocess_of({"action": "reprocess", **given}, most=10)
+    assert selection.dry_run
+    assert None not in asdict(selection.filters).values()
 
 
 def test_the_picture_has_the_states_of_the_state_machine(stack: cdk.Stack) -> None:

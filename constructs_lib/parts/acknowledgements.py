@@ -1,5 +1,6 @@
 """Says, beside a resource, why a cdk-nag finding on it is right as it is."""
 
+import json
 from collections.abc import Mapping
 
 from aws_cdk import Acknowledgment, Stack, Validations
@@ -25,4 +26,7 @@ def _flat(value: object) -> str:
             return f"<{value['Ref']}>"
         if "Fn::GetAtt" in value:
             return f"<{'.'.join(value['Fn::GetAtt'])}>"
+        if "Fn::ImportValue" in value:
+            return _flat(value["Fn::ImportValue"])
+        return json.dumps(value, separators=(",", ":"))
     return str(value)

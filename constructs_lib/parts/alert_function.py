@@ -69,7 +69,7 @@ class AlertFunction(Construct, FunctionHandler):
             actions=alarm_actions,
         )
 
-    def attach(self, scope: Construct, job: Job) -> None:
+    def prepare(self, scope: Construct, job: Job) -> None:
         """Allows the function to read the job's log. The policy lies beside the job, so that no cycle arises
         between its stack and that of the function."""
         arns = job.log_group_arns()

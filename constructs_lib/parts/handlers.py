@@ -24,7 +24,7 @@ Message = Mapping[str, Any]
 class Handler(Protocol):
     """Someone to tell. One handler may serve many state machines, in several stacks."""
 
-    def attach(self, scope: Construct, job: Job) -> None:
+    def prepare(self, scope: Construct, job: Job) -> None:
         """Takes what it needs to tell of `job`, in resources under `scope`."""
         ...
 
@@ -47,7 +47,7 @@ class FunctionHandler:
     def __init__(self, function: lambda_.IFunction) -> None:
         self._function = function
 
-    def attach(self, scope: Construct, job: Job) -> None:
+    def prepare(self, scope: Construct, job: Job) -> None:
         """A function of the caller's needs nothing from here."""
 
     def state(self, scope: Construct, name: str, message: Message, job: Mapping[str, Any]) -> sfn.CustomState:
@@ -83,7 +83,7 @@ class TopicHandler:
     def __init__(self, topic: sns.ITopic) -> None:
         self._topic = topic
 
-    def attach(self, scope: Construct, job: Job) -> None:
+    def prepare(self, scope: Construct, job: Job) -> None:
         """A topic needs nothing from here."""
 
     def state(self, scope: Construct, name: str, message: Message, job: Mapping[str, Any]) -> sfn.CustomState:
@@ -110,12 +110,16 @@ def as_handlers(
     """Takes functions and topics as they are.
 
     Raises:
-        ConfigurationError: one of `given` is none of these.
+        ConfigurationError: one of `given` is none of these, or is told of failures only and this is about successes.
     """
     return [_as_handler(scope, argument, one) for one in given]
 
 
 def _as_handler(scope: Construct, argument: str, given: Any) -> Handler:
+    if argument == "success_handlers" and getattr(given, "for_failures_only", False):
+        raise invalid(
+            scope, argument, "must not have an error spool", given.node.path, "Pass it among failure_handlers."
+        )
     # By what they have: imported functions and topics are proxies without a class of their own.
     if hasattr(given, "rule_target"):
         handler: Handler = given

@@ -15,6 +15,8 @@ from .validation import invalid, require_duration, require_type, require_whole_n
 # https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 MOST_ATTEMPTS = 500
 
+_TIMEOUTS = ("States.Timeout", "States.HeartbeatTimeout")
+
 # Upper bound of MaxDelaySeconds: https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
 _LONGEST_DELAY = Duration.seconds(31_622_399)
 
@@ -30,6 +32,7 @@ class RetryPolicy:
         max_delay: No pause is longer than this. Default 1 minute.
         jitter: Draw each pause between zero and its ceiling ("full jitter"), so that many callers who were
             refused together do not come back together. Default True.
+        timeouts: Whether what ran out of time is tried again, too. Default True.
 
     Raises:
         ConfigurationError: a value is out of bounds.
@@ -40,6 +43,7 @@ class RetryPolicy:
     backoff_rate: float = 2
     max_delay: Duration = Duration.minutes(1)
     jitter: bool = True
+    timeouts: bool = True
 
     def __post_init__(self) -> None:
         where = type(self).__name__
@@ -71,6 +75,7 @@ class RetryPolicy:
             self.backoff_rate,
             self.max_delay.to_seconds(),
             self.jitter,
+            self.timeouts,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -83,7 +88,7 @@ class RetryPolicy:
         return (
             f"RetryPolicy(max_attempts={self.max_attempts}, interval={self.interval.to_seconds():g} s, "
             f"backoff_rate={self.backoff_rate:g}, max_delay={self.max_delay.to_seconds():g} s, "
-            f"jitter={self.jitter})"
+            f"jitter={self.jitter}, timeouts={self.timeouts})"
         )
 
     @cached_property
@@ -107,6 +112,9 @@ class RetryPolicy:
         """Adds this policy to a state as its `Retry` for the error names given."""
         if self.max_attempts == 0:
             return
+        if not self.timeouts:
+            # Before the others: the first that matches decides.
+            state.add_retry(errors=list(_TIMEOUTS), max_attempts=0)
         state.add_retry(
             errors=list(errors),
             max_attempts=self.max_attempts,
@@ -125,6 +133,15 @@ RETRY_LIKE_THE_ORIGINAL = RetryPolicy(max_attempts=3, interval=Duration.seconds(
 This is what the sample that this library started from did. Use it with ``fail_execution=False`` to also have
 its executions end SUCCEEDED after the alert. Neither is advisable: it runs a failed application again, and
 gives up on a capacity shortage after seven seconds.
+"""
+
+RETRY_ONCE_EXCEPT_TIMEOUTS = RetryPolicy(
+    max_attempts=1, interval=Duration.seconds(5), backoff_rate=1, jitter=False, timeouts=False
+)
+"""Everything is tried once more, after 5 seconds, but what ran out of time: a slow neighbour is not cured by hammering.
+
+What then still fails is for the `ErrorSpool`. For any task: ``RETRY_ONCE_EXCEPT_TIMEOUTS.apply_to(state,
+errors=["States.ALL"])``.
 """
 
 

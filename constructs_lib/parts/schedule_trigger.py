@@ -142,14 +142,14 @@ def _require_no_placeholder(scope: Construct, input: Mapping[str, Any]) -> None:
         )
 
 
-def check_expression(scope: Construct, schedule: ScheduleLike) -> None:
+def check_expression(scope: Construct, schedule: ScheduleLike, *, argument: str = "schedule") -> None:
     """Refuses an expression that EventBridge would refuse at deployment. A token passes.
 
     Raises:
         ConfigurationError: with what is wrong in it.
     """
     remedy = "Pass for example events.Schedule.rate(Duration.hours(1))."
-    require_type(scope, "schedule", schedule, (events.Schedule, scheduler.ScheduleExpression), remedy)
+    require_type(scope, argument, schedule, (events.Schedule, scheduler.ScheduleExpression), remedy)
     expression = schedule.expression_string
     if Token.is_unresolved(expression):
         return
@@ -157,7 +157,7 @@ def check_expression(scope: Construct, schedule: ScheduleLike) -> None:
     if problem:
         raise invalid(
             scope,
-            "schedule",
+            argument,
             f"must be a schedule expression: {problem}",
             expression,
             "Write for example rate(5 minutes) or cron(0 3 * * ? *).",

@@ -125,7 +125,7 @@ class Workflow(Construct):
         following = then or sfn.Succeed(self, f"{occasion} told")
         for number, handler in reversed(list(enumerate(handlers, start=1))):
             place = Construct(self, f"{occasion}Handler{number}")
-            handler.attach(place, job)
+            handler.prepare(place, job)
             which = f"{number} " if len(handlers) > 1 else ""
             tell = handler.state(place, f"Tell {which}of the {occasion.lower()}", message, self._description)
             keep = task_state(

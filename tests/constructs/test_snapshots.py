@@ -11,8 +11,9 @@ from typing import Any
 import aws_cdk as cdk
 import pytest
 
+from constructs_lib import AlertFunction, ErrorSpool
 from constructs_lib.parts import functions
-from tests import pipelines
+from tests import error_spools, pipelines
 from tests.scheduled import full, guarded, make_app, scheduled, surroundings, template_of
 from tests.templates import REPOSITORY, only, readable
 
@@ -41,6 +42,22 @@ def test_pipeline_bare(stack: cdk.Stack, matches_snapshot: Check) -> None:
 
 def test_pipeline_full(stack: cdk.Stack, matches_snapshot: Check) -> None:
     pipelines.full(stack)
+    matches_snapshot(template_of(stack))
+
+
+def test_error_spool_bare(stack: cdk.Stack, matches_snapshot: Check) -> None:
+    error_spools.reprocessor(stack)
+    matches_snapshot(template_of(stack))
+
+
+def test_error_spool_full(stack: cdk.Stack, matches_snapshot: Check) -> None:
+    error_spools.full(stack)
+    matches_snapshot(template_of(stack))
+
+
+def test_error_spool_handler(stack: cdk.Stack, matches_snapshot: Check) -> None:
+    handlers = [ErrorSpool(stack, "Spool"), AlertFunction(stack, "Alert")]
+    scheduled(surroundings(stack), failure_handlers=handlers)
     matches_snapshot(template_of(stack))
 
 

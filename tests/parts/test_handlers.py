@@ -14,7 +14,7 @@ from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as sfn
 
 from asl_tools.resolve import state_machines
-from constructs_lib import AlertFunction, ConfigurationError
+from constructs_lib import AlertFunction, ConfigurationError, ErrorSpool
 from constructs_lib.parts.handlers import FunctionHandler, Handler, TopicHandler, as_handlers
 from tests.scheduled import template_of
 from tests.templates import only
@@ -29,13 +29,14 @@ MAKERS: dict[str, Callable[[cdk.Stack], Handler]] = {
     "alert": lambda stack: AlertFunction(stack, "Alert"),
     "function": lambda stack: FunctionHandler(lambda_.Function.from_function_arn(stack, "Own", OWN)),
     "topic": lambda stack: TopicHandler(sns.Topic.from_topic_arn(stack, "Topic", TOPIC)),
+    "spool": lambda stack: ErrorSpool(stack, "Spool"),
 }
 
 
-@pytest.mark.parametrize("handler", [AlertFunction, FunctionHandler, TopicHandler])
+@pytest.mark.parametrize("handler", [AlertFunction, FunctionHandler, TopicHandler, ErrorSpool])
 def test_each_has_the_methods_of_the_contract(handler: type) -> None:
     contract = {name: method for name, method in vars(Handler).items() if inspect.isfunction(method) and name[0] != "_"}
-    assert set(contract) == {"attach", "state", "grant", "rule_target"}
+    assert set(contract) == {"prepare", "state", "grant", "rule_target"}
     for name, method in contract.items():
         assert inspect.signature(getattr(handler, name)) == inspect.signature(method), name
 
@@ -53,7 +54,8 @@ def test_each_is_a_task_that_leaves_the_data_as_it_is(kind: str, stack: cdk.Stac
 
 def test_only_the_alert_function_is_told_of_the_job(stack: cdk.Stack) -> None:
     payloads = {}
-    for kind in MAKERS:
+    # The spool makes its message of the context object.
+    for kind in MAKERS.keys() - {"spool"}:
         parameters = MAKERS[kind](stack).state(stack, kind, MESSAGE, JOB).to_state_json()["Parameters"]
         payloads[kind] = stack.resolve(parameters.get("Payload") or parameters.get("Message"))
     assert payloads == {"alert": {**MESSAGE, "Job": JOB}, "function": MESSAGE, "topic": MESSAGE}

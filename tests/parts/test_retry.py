@@ -6,8 +6,20 @@ from typing import Any
 import aws_cdk as cdk
 import pytest
 from aws_cdk import Duration
+from aws_cdk import aws_stepfunctions as sfn
 
-from constructs_lib import NO_RETRY, RETRY_LIKE_THE_ORIGINAL, ConfigurationError, LaunchRetry, RetryPolicy
+from asl_tools.resolve import state_machines
+from asl_tools.second_interpreter import Error, Result, Run, run_all
+from asl_tools.validate import problems
+from constructs_lib import (
+    NO_RETRY,
+    RETRY_LIKE_THE_ORIGINAL,
+    RETRY_ONCE_EXCEPT_TIMEOUTS,
+    ConfigurationError,
+    LaunchRetry,
+    RetryPolicy,
+)
+from tests.scheduled import template_of
 
 
 def test_ceilings_grow_and_stop_at_the_longest_delay() -> None:
@@ -38,15 +50,46 @@ def test_like_the_original() -> None:
     assert (RETRY_LIKE_THE_ORIGINAL.ceilings, RETRY_LIKE_THE_ORIGINAL.jitter) == ((1, 2, 4), False)
 
 
+def test_once_except_timeouts(stack: cdk.Stack) -> None:
+    """What a preset for neighbours does: slow ones are left alone, and all else is tried once more."""
+    state = sfn.CustomState(
+        stack, "Ask", state_json={"Type": "Task", "Resource": "arn:aws:states:::sqs:sendMessage", "Parameters": {}}
+    )
+    RETRY_ONCE_EXCEPT_TIMEOUTS.apply_to(state, errors=["States.ALL"])
+    assert state.to_state_json()["Retry"] == [
+        {"ErrorEquals": ["States.Timeout", "States.HeartbeatTimeout"], "MaxAttempts": 0},
+        {
+            "ErrorEquals": ["States.ALL"],
+            "IntervalSeconds": 5,
+            "MaxAttempts": 1,
+            "MaxDelaySeconds": 60,
+            "BackoffRate": 1,
+            "JitterStrategy": "NONE",
+        },
+    ]
+    sfn.StateMachine(stack, "Machine", definition_body=sfn.DefinitionBody.from_chainable(state))
+    [asl] = state_machines(template_of(stack)).values()
+    assert problems(asl) == []
+    scripts: list[list[Result | Error]] = [
+        [Error("States.Timeout")],
+        [Error("Down"), Error("Down")],
+        [Error("Down"), Result(1)],
+    ]
+    slow, down, back = run_all([Run(definition=asl, tasks={"Ask": script}) for script in scripts])
+    assert [one.calls["Ask"] for one in (slow, down, back)] == [1, 2, 2]
+    assert [one.status for one in (slow, down, back)] == ["FAILED", "FAILED", "SUCCEEDED"]
+
+
 def test_policies_are_values() -> None:
     policy = RetryPolicy(interval=Duration.minutes(1))
     assert policy == RetryPolicy(interval=Duration.seconds(60))
     assert hash(policy) == hash(RetryPolicy(interval=Duration.seconds(60)))
     assert policy != RetryPolicy(interval=Duration.seconds(61), max_delay=Duration.minutes(2))
+    assert policy != RetryPolicy(interval=Duration.seconds(60), timeouts=False)
     assert policy != 60
     assert LaunchRetry(throttled=NO_RETRY) == LaunchRetry(throttled=RetryPolicy(max_attempts=0))
     assert repr(RetryPolicy()) == (
-        "RetryPolicy(max_attempts=3, interval=2 s, backoff_rate=2, max_delay=60 s, jitter=True)"
+        "RetryPolicy(max_attempts=3, interval=2 s, backoff_rate=2, max_delay=60 s, jitter=True, timeouts=True)"
     )
 
 

@@ -11,9 +11,10 @@ from aws_cdk import aws_s3 as s3
 from constructs import IConstruct
 
 import constructs_lib.parts
+from stacks.pipeline_example import PipelineExample
 from stacks.scheduled_example import ScheduledExample
 from stacks.semaphore_example import SemaphoreExample
-from tests import pipelines
+from tests import error_spools, pipelines
 from tests.rules.nag import Finding, findings
 from tests.scheduled import full, guarded, scheduled, surroundings
 
@@ -31,17 +32,26 @@ def in_a_known_account(app: cdk.App) -> None:
 BUILDS: dict[str, Callable[[cdk.App], object]] = {
     "scheduled example": lambda app: ScheduledExample(app, "Stack"),
     "semaphore example": lambda app: SemaphoreExample(app, "Stack"),
+    "pipeline example": lambda app: PipelineExample(app, "Stack"),
     "bare": bare,
     "full": lambda app: full(cdk.Stack(app, "Stack")),
     "known account": in_a_known_account,
     "guarded": lambda app: guarded(cdk.Stack(app, "Stack")),
     "pipeline": lambda app: pipelines.pipeline(cdk.Stack(app, "Stack")),
     "full pipeline": lambda app: pipelines.full(cdk.Stack(app, "Stack")),
+    "error spool": lambda app: error_spools.reprocessor(cdk.Stack(app, "Stack")),
+    "full error spool": lambda app: error_spools.full(cdk.Stack(app, "Stack")),
 }
 
 
+# Where each dead-letter queue is one of a queue or a function, nag sees so by itself.
+SEEN_BY_NAG = {"error spool": {"AwsSolutions-SQS3"}, "full error spool": {"AwsSolutions-SQS3"}}
+
 # The constructs of the library in these stacks.
-OURS = tuple(f"Stack/{name}" for name in ("Nightly", "Hourly", "Daily", "SharedAlert", "Quota", "Pipeline"))
+OURS = (
+    *(f"Stack/{name}" for name in ("Nightly", "Hourly", "Daily", "SharedAlert", "Quota", "Pipeline", "Compression")),
+    *(f"Stack/{name}" for name in ("Spool", "Reprocessor", "Hold", "Machine/SpoolOf", "ElsewhereSpoolOf")),
+)
 
 
 def test_findings_are_found(tmp_path: Path) -> None:
@@ -54,7 +64,7 @@ def test_findings_are_found(tmp_path: Path) -> None:
     assert findings(bucket, tmp_path) == expected
 
 
-@pytest.mark.parametrize("example", ["scheduled example", "semaphore example"])
+@pytest.mark.parametrize("example", ["scheduled example", "semaphore example", "pipeline example"])
 def test_the_examples_are_clean(example: str, tmp_path: Path) -> None:
     assert findings(BUILDS[example], tmp_path) == []
 
@@ -84,6 +94,6 @@ def test_every_acknowledgement_is_needed_and_explained(
     found = findings(BUILDS[build], tmp_path)
 
     ours = [finding for finding in found if finding[1].startswith(OURS)]
-    assert {rule for rule, _ in ours} == {rule for rule, _ in left_out}
+    assert {rule for rule, _ in ours} == {rule for rule, _ in left_out} - SEEN_BY_NAG.get(build, set())
     for rule, path in ours:
         assert any(rule == one and path.startswith(place + "/") for one, place in left_out), (rule, path)

@@ -12,21 +12,39 @@ from cloudformation_validate import CompositeEngine, Severity
 from asl_tools.resolve import state_machines
 from asl_tools.validate import problems_of_all
 from constructs_lib import NO_RETRY, RETRY_LIKE_THE_ORIGINAL, Capacity, LaunchRetry, RetryPolicy
+from stacks.pipeline_example import PipelineExample
 from stacks.scheduled_example import ScheduledExample
 from stacks.semaphore_example import SemaphoreExample
-from tests import pipelines
+from tests import error_spools, pipelines
 from tests.scheduled import full, guarded, make_app, scheduled, surroundings, template_of
 
 # A dependency that CDK states although a reference implies it.
 CDK_S_OWN = {"W3005"}
 
-NAMES = ["scheduled", "semaphore", "bare", "full", "guarded", "pipeline", "full pipeline", "pipeline of a chain"]
+NAMES = [
+    "scheduled",
+    "semaphore",
+    "objects",
+    "bare",
+    "full",
+    "guarded",
+    "pipeline",
+    "full pipeline",
+    "pipeline of a chain",
+    "error spool",
+    "full error spool",
+    "spool as a handler",
+]
 
 
 @pytest.fixture(scope="module")
 def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     app = make_app(tmp_path_factory.mktemp("validators"))
-    examples = {"scheduled": ScheduledExample(app, "Scheduled"), "semaphore": SemaphoreExample(app, "Semaphore")}
+    examples = {
+        "scheduled": ScheduledExample(app, "Scheduled"),
+        "semaphore": SemaphoreExample(app, "Semaphore"),
+        "objects": PipelineExample(app, "Objects"),
+    }
     bare, everything, shared = (cdk.Stack(app, name) for name in ("Bare", "Full", "Guarded"))
     scheduled(surroundings(bare))
     full(everything)
@@ -35,6 +53,10 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
     pipelines.pipeline(pipeline)
     pipelines.full(full_pipeline)
     pipelines.pipeline(of_a_chain, job=pipelines.chain(of_a_chain))
+    spool, full_spool, handler = (cdk.Stack(app, f"Spool{number}") for number in range(3))
+    error_spools.reprocessor(spool)
+    error_spools.full(full_spool)
+    scheduled(surroundings(handler), failure_handlers=[error_spools.spool(handler)])
     stacks = {
         **examples,
         "bare": bare,
@@ -43,6 +65,9 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
         "pipeline": pipeline,
         "full pipeline": full_pipeline,
         "pipeline of a chain": of_a_chain,
+        "error spool": spool,
+        "full error spool": full_spool,
+        "spool as a handler": handler,
     }
     return {name: template_of(stack) for name, stack in stacks.items()}
 
@@ -100,6 +125,6 @@ def test_asl_validator(templates: dict[str, dict[str, Any]], app: cdk.App) -> No
             scheduled(surroundings(stacks[-1], sidecars=sidecars), **options)
     all_templates = [*templates.values(), *map(template_of, stacks)]
     definitions = [definition for template in all_templates for definition in state_machines(template).values()]
-    # The example of the semaphore has three of them, and each of the three pipelines two.
-    assert len(definitions) == len(templates) + 2 + 3 + 2 * len(variants)
+    # The example of the semaphore has three of them, and each of the four pipelines two.
+    assert len(definitions) == len(templates) + 2 + 4 + 2 * len(variants)
     assert problems_of_all(definitions) == [[]] * len(definitions)
