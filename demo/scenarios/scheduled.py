@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from demo.play import Facts, Record, Scenario
 from demo.processes import count_processes
 from demo.runs import Run, StateMachine, is_ours
 from demo.stage import Stage
+from demo.waiting import eventually
 from embedded_aws import Launch, LaunchFault
 
 _STACK = "ScheduledExample"
@@ -192,9 +193,11 @@ class _Job:
         # So slow that it cannot end by itself; and no other process has such an argument.
         seconds_per_file = f"3600.{time.time_ns()}"
         arn = self._start("times out", [str(self._material.folder), seconds_per_file])
-        running = _settles(lambda: count_processes(seconds_per_file), wanted=1)
+        running = eventually(lambda: count_processes(seconds_per_file), lambda count: count == 1)
         run = self._finish(record, arn, "times out")
-        remaining = _settles(lambda: count_processes(seconds_per_file), wanted=0)
+        remaining = eventually(lambda: count_processes(seconds_per_file), lambda count: count == 0)
+        # ECS learns from the engine that the container has ended, a moment after its process is gone.
+        status = eventually(lambda: self._task(run)["lastStatus"], lambda status: status == "STOPPED")
         alert = self._alert(record, run)
         return {
             "execution": run.status,
@@ -202,7 +205,7 @@ class _Job:
             "launches": len(self._launches(run)),
             "processes while it runs": running,
             "processes afterwards": remaining,
-            "task": self._task(run)["lastStatus"],
+            "task": status,
             "alert": alert.kind,
         }
 
@@ -258,11 +261,3 @@ class _Job:
         )["events"]
         printed = json.loads(events[-1]["message"])
         return {"files": printed["files"], "sha256": printed["sha256"]}
-
-
-def _settles(measure: Callable[[], int], *, wanted: int, within: float = 10) -> int:
-    """Measures until it is as wanted, or the time is up; returns what was measured last."""
-    deadline = time.monotonic() + within
-    while (value := measure()) != wanted and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return value
