@@ -64,7 +64,7 @@ def run(sizes: Sequence[int] = ()) -> bool:
         clock = clock or minute
         # After each design: if a later one breaks off, what was measured is there.
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps({"rows": rows, "clock": clock}, indent=2) + "\n")
+        RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
     print("\n".join([*table(rows), *bars(rows)]))
     print(f"  the clock: US$ {clock['usd_per_month']} per month and pipeline, with nothing to do: {clock['functions']}")
     print(f"  estimates: list prices of us-east-1; without the job, logs and traces. Written to {RESULTS.name}")
@@ -81,7 +81,10 @@ def _measure_design(design: str, sizes: Sequence[int]) -> tuple[list[Row], Row]:
         outputs = deploy(aws, Path(folder), STACK)
         minute = stop_the_clock(aws)
         rows = [_measure(aws, design, outputs, size) for size in sizes]
-        return rows, _measure_a_minute(aws, outputs, minute) if minute else {}
+        if not minute:
+            return rows, {}
+        clock = _measure_a_minute(aws, outputs, minute)
+        return [{**row, "clock_usd_per_month": clock["usd_per_month"]} for row in rows], clock
 
 
 def _measure(aws: EmbeddedAws, design: str, outputs: Mapping[str, str], size: int) -> Row:

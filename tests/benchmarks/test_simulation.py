@@ -12,7 +12,7 @@ from benchmarks.simulation import UTILIZATION, report, wrong
 from benchmarks.simulation_run import costs, scenarios, simulate
 from pipeline.objects import ObjectEvent
 from semaphore import protocol
-from semaphore.protocol import Line, Operation, Permit, ReadLine, Settings, Waiter
+from semaphore.protocol import Line, Permit, ReadLine, Repair, Settings, Waiter
 
 CALM = Scenario(name="limit", objects=2000, limit=50, max_waiting=500)
 ROUGH = replace(CALM, deaths=0.003, stops=0.02, stops_in_line=0.02, lost_events=0.5, duplicates=0.02)
@@ -70,9 +70,10 @@ def test_one_scenario_is_bound_by_the_limit_and_one_by_the_pace() -> None:
 
 
 def test_a_release_that_hands_nothing_on_leaves_permits_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    def keep_to_itself(permit: Permit, settings: Settings) -> Operation:
+    def keep_to_itself(permit: Permit, settings: Settings) -> Repair:
         line = yield ReadLine(permit.key)
         yield protocol._commit(permit.key, line, settings, [], released=permit)
+        return True
 
     monkeypatch.setattr(protocol, "release", keep_to_itself)
     assert simulate(CALM)["utilization"] < UTILIZATION
