@@ -7,7 +7,7 @@ from supported_node import use_supported_node
 
 use_supported_node()
 
-from benchmarks import pipeline, semaphore, simulation, synth
+from benchmarks import pipeline, semaphore, simulation, spool, synth
 
 
 def sizes(text: str) -> list[int]:
@@ -17,7 +17,7 @@ def sizes(text: str) -> list[int]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "name", nargs="?", choices=["pipeline", "semaphore", "simulation", "synth"], help="only this one"
+        "name", nargs="?", choices=["pipeline", "semaphore", "simulation", "spool", "synth"], help="only this one"
     )
     parser.add_argument(
         "--runs", type=int, default=20, help="how often each side of synth is measured (default: %(default)s)"
@@ -27,7 +27,8 @@ def main() -> None:
         type=sizes,
         default=[],
         help="how many executions of semaphore start at once, such as 20,100,300 in every design; by default the "
-        "slowest does without 300. Or how many objects of pipeline are put at once, by default 100,300,1000,3000",
+        "slowest does without 300. Or how many objects of pipeline are put at once, by default 100,300,1000,3000. "
+        "Or how many messages of spool are run again, by default 100,300,1000",
     )
     parser.add_argument(
         "--objects",
@@ -42,6 +43,8 @@ def main() -> None:
         sys.exit("the semaphore let in too many, or lost somebody")
     if options.name in (None, "pipeline") and not pipeline.run(options.sizes):
         sys.exit("the pipeline lost an object, did one twice, or did too many at once")
+    if options.name in (None, "spool") and not spool.run(options.sizes):
+        sys.exit("the reprocessor lost a message, or started one twice")
     if options.name in (None, "simulation") and not simulation.run(options.objects):
         sys.exit("the simulated pipeline lost something, or did too much at once")
 

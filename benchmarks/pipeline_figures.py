@@ -1,8 +1,8 @@
 """What a burst of objects cost, from what was counted. Pure: no clock, no AWS.
 
-Prices are list prices of us-east-1, as of November 2026 and without free tiers; durations, sizes of items and all that
-no emulator knows are assumptions, named below. So every figure in US$ is an estimate. What the job itself costs
-(Fargate), logs, traces and what it takes to put and keep the objects is not in it.
+Prices are those of prices.py; durations, sizes of items and all that no emulator knows are assumptions, named below.
+So every figure in US$ is an estimate. What the job itself costs (Fargate), logs, traces and what it takes to put and
+keep the objects is not in it.
 """
 
 import json
@@ -10,27 +10,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.prices import LAMBDA_GB, MILLION, priced
 from benchmarks.semaphore_figures import JOB, Event, Row, billed, peak, visit
-
-MILLION = 1_000_000
 
 STARTER = "Starter"
 """The function that takes objects from the queue. A design without it has no queue."""
 
-PRICES: Mapping[str, float] = {
-    "transition": 25.0,
-    "Lambda request": 0.20,
-    "Lambda GB-second": 16.6667,
-    "write unit": 0.625,
-    "read unit": 0.125,
-    "queue request": 0.40,
-    "event": 1.00,
-    "LIST or PUT": 5.00,
-    "GET": 0.40,
-}
-"""US$ per million. An event of S3 on EventBridge is one that is opted into: https://aws.amazon.com/eventbridge/pricing/."""
-
-LAMBDA_GB = 0.25
 CALL_SECONDS = 0.06
 """Of a call that works off one object: a few requests in the same region."""
 START_SECONDS = 0.03
@@ -132,11 +117,6 @@ def costs(run: Run) -> dict[str, float]:
         "EventBridge": {"event": len(run.keys)},
     }
     return {service: priced(units) for service, units in used.items()}
-
-
-def priced(units: Mapping[str, float]) -> float:
-    """In US$."""
-    return sum(count * PRICES[unit] for unit, count in units.items()) / MILLION
 
 
 def transitions(run: Run) -> int:

@@ -9,18 +9,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.prices import LAMBDA_GB, priced
 from benchmarks.simulated_pipeline import Measured, Scenario, SimulatedPipeline, memory
 
 Row = dict[str, Any]
-
-LAMBDA_GB = 0.25
-PRICES: Mapping[str, Mapping[str, float]] = {
-    "Step Functions": {"transition": 25e-6},
-    "Lambda": {"request": 0.20e-6, "GB-second": 16.6667e-6},
-    "DynamoDB": {"write unit": 0.625e-6, "read unit": 0.125e-6},
-    "SQS": {"request": 0.40e-6},
-}
-"""In US$, for us-east-1, as of November 2026, without free tiers: an estimate."""
 
 
 def scenarios(objects: int) -> dict[str, Scenario]:
@@ -82,21 +74,18 @@ def simulate(scenario: Scenario) -> Row:
 
 
 def costs(objects: int, measured: Measured) -> dict[str, float]:
-    """What AWS would bill for the pipeline itself, in US$.
+    """What AWS would bill for the pipeline itself, in US$: an estimate.
 
     Not in it: S3, EventBridge, CloudWatch, and the containers, whose work would cost the same without it.
     """
     calls = measured.calls
     used: Mapping[str, Mapping[str, float]] = {
         "Step Functions": {"transition": measured.transitions},
-        "Lambda": {"request": calls["Invoke"], "GB-second": measured.lambda_seconds * LAMBDA_GB},
+        "Lambda": {"Lambda request": calls["Invoke"], "Lambda GB-second": measured.lambda_seconds * LAMBDA_GB},
         "DynamoDB": {"write unit": measured.write_units, "read unit": measured.read_units},
-        "SQS": {"request": objects + calls["ReceiveMessage"] + calls["DeleteMessageBatch"]},
+        "SQS": {"queue request": objects + calls["ReceiveMessage"] + calls["DeleteMessageBatch"]},
     }
-    return {
-        service: round(sum(count * PRICES[service][unit] for unit, count in units.items()), 2)
-        for service, units in used.items()
-    }
+    return {service: round(priced(units), 2) for service, units in used.items()}
 
 
 if __name__ == "__main__":
