@@ -7,3 +7,6 @@ LAUNCHES = f"{CONTROL}launches/"
 
 REQUESTS = f"{CONTROL}requests"
 """Faults of requests are set (PUT) and ended (DELETE), requests are counted (GET)."""
+
+MESSAGES = f"{CONTROL}messages"
+"""Messages that were received and not deleted are shown again (PUT)."""

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 import boto3
 from botocore.config import Config
 
-from embedded_aws.addresses import LAUNCHES, REQUESTS
+from embedded_aws.addresses import LAUNCHES, MESSAGES, REQUESTS
 from embedded_aws.containers import DockerContainers
 from embedded_aws.launches import Launch, LaunchFault, launch_from_json, to_json
 from embedded_aws.requests import RequestFault
@@ -171,6 +171,10 @@ class EmbeddedAws:
     def heal_requests(self) -> None:
         """Ends all faults of requests."""
         self._request("DELETE", REQUESTS)
+
+    def end_visibility_timeouts(self, queue: str) -> int:
+        """Has what was received of a queue and not deleted come back at once. Takes its URL; returns how many."""
+        return int(self._request("PUT", MESSAGES, queue))
 
     def _start(self) -> None:
         with self.log.open("w") as log:

@@ -69,7 +69,8 @@ def after_ending(breaker: Breaker, ending: str, *, failed: bool, most: int) -> B
         failed: Whether it failed.
         most: After how many failures in a row the breaker opens.
     """
-    if ending in breaker.seen:
+    if ending in breaker.seen or (not failed and breaker.state == "closed" and not breaker.failures):
+        # All is well, and stays so: where nothing is written, nobody is in anybody's way.
         return breaker
     breaker = replace(breaker, seen=(*breaker.seen, ending)[-MOST_SEEN:])
     if not failed:
@@ -162,16 +163,23 @@ class _Edge:
 
     def apply(self, breaker: Breaker) -> Breaker:
         """Sets the gate as the breaker says. Where it has changed meanwhile, once more: the last one counts."""
+        is_set = breaker.applied
         for attempt in range(MOST_LOOKS):
             if breaker.applied:
                 return breaker
             self.set_gate(breaker.state)
-            _tell(breaker)
+            if not is_set:
+                _tell(breaker)
+                if breaker.state == "closed":
+                    self.drain()
             applied = replace(breaker, applied=True, version=breaker.version + 1)
             if self.write(applied):
                 return applied
             self._patience.pause(attempt)
-            breaker = replace(self.read(), applied=False)
+            breaker = self.read()
+            # Where others were done with it, that is told already; only the gate may have been set too late by this.
+            is_set = breaker.applied
+            breaker = replace(breaker, applied=False)
         raise ContendedError(f"others were faster {MOST_LOOKS} times")
 
     def read(self) -> Breaker:
@@ -212,14 +220,15 @@ class _Edge:
             limit = self._invoke(function, {"action": "status"}).get("limitInCode")
             self._invoke(function, {"action": "set-limit", "limit": limit})
             self._invoke(function, {"action": "resume"})
-            if reprocessor := os.environ["REPROCESSOR_FUNCTION"]:
-                self._patience.ask(
-                    lambda: lambda_().invoke(
-                        FunctionName=reprocessor,
-                        InvocationType="Event",
-                        Payload=json.dumps({"action": "reprocess"}),
-                    )
+
+    def drain(self) -> None:
+        """Has the reprocessor run again what failed meanwhile, if there is one."""
+        if reprocessor := os.environ["REPROCESSOR_FUNCTION"]:
+            self._patience.ask(
+                lambda: lambda_().invoke(
+                    FunctionName=reprocessor, InvocationType="Event", Payload=json.dumps({"action": "reprocess"})
                 )
+            )
 
     def _invoke(self, function: str, request: Mapping[str, Any]) -> dict[str, Any]:
         reply = self._patience.ask(lambda: lambda_().invoke(FunctionName=function, Payload=json.dumps(request)))

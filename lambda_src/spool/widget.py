@@ -43,23 +43,34 @@ def handle(event: object, context: Any) -> str | dict[str, str]:
     request = as_object(event)
     if request.get("describe"):
         return {"markdown": DOCUMENTATION}
-    said = ""
-    action = request.get("action")
+    # Listed first: what a list looks at, it hides for a moment, and a command would find nothing.
+    listed, problem = _list()
+    said = _hand_on(request) if request.get("action") in COMMANDS else ""
+    return page(listed, said=said, problem=problem, endpoint=context.invoked_function_arn)
+
+
+def _list() -> tuple[Mapping[str, Any], str]:
+    """What lies in the spool, or what went wrong."""
     try:
-        if action in COMMANDS:
-            lambda_().invoke(
-                FunctionName=os.environ["REPROCESSOR_FUNCTION"],
-                InvocationType="Event",
-                Payload=json.dumps({name: value for name, value in request.items() if name != "widgetContext"}),
-            )
-            said = f"{action} was asked for. Refresh in a moment to see what came of it."
         reply = lambda_().invoke(FunctionName=os.environ["REPROCESSOR_FUNCTION"], Payload=b'{"action": "list"}')
-        answer = json.loads(reply["Payload"].read())
-        if "FunctionError" in reply:
-            return page({}, said=said, problem=as_text(as_object(answer).get("errorMessage")), endpoint="")
+        answer = as_object(json.loads(reply["Payload"].read()))
     except Exception as problem:
-        return page({}, said=said, problem=f"{type(problem).__name__}: {problem}", endpoint="")
-    return page(as_object(answer), said=said, endpoint=context.invoked_function_arn)
+        return {}, f"{type(problem).__name__}: {problem}"
+    return ({}, as_text(answer.get("errorMessage")) or "it failed") if "FunctionError" in reply else (answer, "")
+
+
+def _hand_on(request: Mapping[str, Any]) -> str:
+    """Asks for a command, and says so, or what went wrong."""
+    action = request["action"]
+    try:
+        lambda_().invoke(
+            FunctionName=os.environ["REPROCESSOR_FUNCTION"],
+            InvocationType="Event",
+            Payload=json.dumps({name: value for name, value in request.items() if name != "widgetContext"}),
+        )
+    except Exception as problem:
+        return f"{action} could not be asked for: {type(problem).__name__}: {problem}"
+    return f"{action} was asked for. This is how it was before: refresh in a moment to see what came of it."
 
 
 # --- the page: pure -------------------------------------------------------------------------------------------------

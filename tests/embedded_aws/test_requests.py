@@ -88,6 +88,18 @@ def test_what_was_asked_is_done_though_the_answer_is_lost(aws: EmbeddedAws, queu
     assert messages(aws, queue) == 1
 
 
+def test_what_was_received_and_not_deleted_comes_back_when_it_is_told_to(aws: EmbeddedAws, queue: str) -> None:
+    send(aws, queue)
+    queues = aws.client("sqs")
+    [first] = queues.receive_message(QueueUrl=queue, VisibilityTimeout=900)["Messages"]
+    assert "Messages" not in queues.receive_message(QueueUrl=queue)
+    assert aws.end_visibility_timeouts(queue) == 1
+    [second] = queues.receive_message(QueueUrl=queue)["Messages"]
+    assert second["MessageId"] == first["MessageId"]
+    queues.delete_message(QueueUrl=queue, ReceiptHandle=second["ReceiptHandle"])
+    assert aws.end_visibility_timeouts(queue) == 0
+
+
 def test_a_function_dies_between_two_of_its_steps(aws: EmbeddedAws, queue: str) -> None:
     steps = (
         'queues = boto3.client("sqs")\nfor _ in range(2):\n    queues.send_message(QueueUrl=event, MessageBody="step")'

@@ -41,6 +41,10 @@ def test_a_success_in_between_starts_the_count_anew() -> None:
     assert after("badly", "badly", "well", "badly", "badly").state == "closed"
 
 
+def test_a_success_where_nothing_failed_changes_nothing() -> None:
+    assert after("well", "well") == Breaker()
+
+
 def test_the_same_ending_counts_once() -> None:
     found = Breaker()
     for _ in range(5):
@@ -150,6 +154,31 @@ def test_it_goes_the_whole_way_round(semaphore: Stubber, time_left: Time, monkey
     again = {"FunctionName": "reprocessor", "InvocationType": "Event", "Payload": '{"action": "reprocess"}'}
     semaphore.add_response("invoke", {"StatusCode": 202}, again)
     assert state(ends(6, "SUCCEEDED"), time_left) == "closed"
+
+
+def test_who_was_overtaken_sets_the_gate_again_and_does_not_drain_again(
+    semaphore: Stubber, time_left: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate(semaphore, PAUSE, LIMIT_1, RESUME)
+    for number in (1, 2):
+        state(ends(number, "FAILED"), time_left)
+    state({"action": "probe"}, time_left)
+    write = breaker._Edge.write
+
+    def overtaken(edge: breaker._Edge, wanted: Breaker) -> bool:
+        if wanted.applied:
+            # Another call for the same state was done a moment before.
+            monkeypatch.setattr(breaker._Edge, "write", write)
+            assert write(edge, wanted)
+        return write(edge, wanted)
+
+    monkeypatch.setattr(breaker._Edge, "write", overtaken)
+    gate(semaphore, STATUS, LIMIT_7, RESUME)
+    monkeypatch.setenv("REPROCESSOR_FUNCTION", "reprocessor")
+    again = {"FunctionName": "reprocessor", "InvocationType": "Event", "Payload": '{"action": "reprocess"}'}
+    semaphore.add_response("invoke", {"StatusCode": 202}, again)
+    gate(semaphore, STATUS, LIMIT_7, RESUME)
+    assert state(ends(3, "SUCCEEDED"), time_left) == "closed"
 
 
 def test_a_gate_that_was_not_set_is_set_by_the_next_call(semaphore: Stubber, time_left: Time) -> None:

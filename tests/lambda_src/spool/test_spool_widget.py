@@ -194,8 +194,9 @@ def test_the_page_shows_what_is_listed(reprocessor: Stubber) -> None:
 @pytest.mark.parametrize("event", [{"action": "reprocess", "max": 2}, {"action": "release", "all": True}])
 def test_a_button_is_handed_on_and_not_waited_for(event: dict[str, Any], reprocessor: Stubber) -> None:
     expected = {"FunctionName": "reprocessor", "InvocationType": "Event", "Payload": json.dumps(event)}
-    reprocessor.add_response("invoke", {"StatusCode": 202}, expected)
+    # After the list, which hides for a moment what the command is to find.
     answers(reprocessor, listed())
+    reprocessor.add_response("invoke", {"StatusCode": 202}, expected)
 
     found = widget.handle({**event, "widgetContext": {"accountId": "111122223333"}}, Context())
 
@@ -220,10 +221,23 @@ def test_a_reprocessor_that_fails_is_shown(reprocessor: Stubber) -> None:
 
 
 def test_what_aws_refuses_is_shown(reprocessor: Stubber) -> None:
-    reprocessor.add_client_error("invoke", "AccessDeniedException", "not allowed <b>")
+    for _ in range(2):
+        reprocessor.add_client_error("invoke", "AccessDeniedException", "not allowed <b>")
 
     found = widget.handle({"action": "park", "error": "Down"}, Context())
 
     assert isinstance(found, str)
-    assert "AccessDeniedException" in found
+    assert found.count("AccessDeniedException") == 2
+    assert "park could not be asked for" in found
     assert "<b>" not in found
+
+
+def test_a_button_works_although_the_list_does_not(reprocessor: Stubber) -> None:
+    reprocessor.add_client_error("invoke", "TooManyRequestsException")
+    reprocessor.add_response("invoke", {"StatusCode": 202})
+
+    found = widget.handle({"action": "reprocess", "max": "all"}, Context())
+
+    assert isinstance(found, str)
+    assert "reprocess was asked for." in found
+    assert "The spool could not be read" in found
