@@ -19,6 +19,7 @@ from stacks import inventory_job, pipeline_example
 from stacks.pipeline_example import PipelineExample
 from stacks.scheduled_example import ScheduledExample
 from stacks.semaphore_example import SemaphoreExample
+from stacks.spool_example import SpoolExample
 
 # The CLI passes cdk.json's context, a bare `python app.py` does not: both must synthesize the same.
 app = App(
@@ -42,5 +43,6 @@ ScheduledExample(
 )
 SemaphoreExample(app, "SemaphoreExample", folder=folder, image=image)
 PipelineExample(app, "PipelineExample", image=context("image", pipeline_example.IMAGE))
+SpoolExample(app, "SpoolExample")
 Validations.of(app).add_plugins(AwsSolutionsChecks(app))
 app.synth()

@@ -99,7 +99,7 @@ def _demo(material: Material, parts: Sequence[str], tasks: str) -> int:
             )
         objects = select(material.folder, most=MOST_OBJECTS["container" if image else "process"])
         progress.say(f"objects: {objects}")
-        stage = Stage(aws, material, objects, material.timeout_seconds(in_containers=image is not None))
+        stage = Stage(aws, material, objects, material.timeout_seconds(in_containers=image is not None), BUILD)
         _deploy(stage, image, progress)
         scenarios: list[Scenario] = [scenario for part in parts for scenario in PARTS[part](stage)]
         with progress.step("scenarios", f"playing {len(scenarios)} scenarios; the schedule comes round every minute"):

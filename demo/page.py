@@ -1,6 +1,7 @@
 """The report as one HTML page that stands alone: it loads nothing, and is light or dark as the reader's system."""
 
 import json
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -26,6 +27,7 @@ def render(outcomes: Sequence[Outcome], facts: Mapping[str, str]) -> str:
         _section("How many were at work at once", _bursts(outcomes)),
         *(_section("The state machine, and where the executions went", graph) for graph in _graphs(outcomes)),
         _section("What was expected, and what was seen", _table(outcomes)),
+        _section("What people see, as a browser shows it", _pictures(outcomes)),
         _section("The alerts, as they were delivered", _alerts(outcomes)),
     ]
     return f"""<!doctype html>
@@ -101,6 +103,16 @@ def _graphs(outcomes: Iterable[Outcome]) -> list[str]:
                 state for run in outcome.record.runs for state in Counter(run.visits).elements()
             )
     return [f'<div class="card">{to_svg(definitions[key], visits[key])}</div>' for key in definitions]
+
+
+def _pictures(outcomes: Iterable[Outcome]) -> str:
+    return "".join(
+        f'<figure class="card"><figcaption class="quiet">{escape(outcome.name)}</figcaption>'
+        f'<img alt="A page in a browser" src="data:image/png;base64,{b64encode(outcome.record.picture).decode()}">'
+        "</figure>"
+        for outcome in outcomes
+        if outcome.record.picture
+    )
 
 
 def _alerts(outcomes: Iterable[Outcome]) -> str:

@@ -25,6 +25,8 @@ class Record:
     definition: Mapping[str, object] | None = None
     limit: int | None = None
     """How many of the runs may be at work at once, where that is what the scenario is about."""
+    picture: bytes = b""
+    """What people see of it, as PNG."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,7 +21,8 @@ class Step:
     """A stretch of an execution that is worth drawing. Times are in seconds since the execution's start."""
 
     kind: Literal["task", "refused", "pause", "waited", "told"]
-    """`"task"` if a container ran, `"refused"` if the launch came to nothing, `"waited"` for a permit."""
+    """`"task"` if a container or a function was at work, `"refused"` if the launch came to nothing, `"waited"` for a
+    permit."""
     start: float
     end: float
     ok: bool
@@ -47,11 +48,18 @@ class Run:
 
 
 class StateMachine:
-    """A deployed state machine."""
+    """A deployed state machine.
 
-    def __init__(self, aws: EmbeddedAws, arn: str) -> None:
+    Args:
+        aws: Where it is.
+        arn: Its ARN.
+        work: The states whose function does the work; of those of other states it is taken that they tell somebody.
+    """
+
+    def __init__(self, aws: EmbeddedAws, arn: str, *, work: Collection[str] = ()) -> None:
         self._states: Any = aws.client("stepfunctions")
         self.arn = arn
+        self._work = work
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -96,7 +104,7 @@ class StateMachine:
             output=json.loads(execution.get("output") or "{}"),
             started=events[0]["timestamp"].timestamp(),
             seconds=(events[-1]["timestamp"] - events[0]["timestamp"]).total_seconds(),
-            steps=steps(events),
+            steps=steps(events, work=self._work),
             visits=visits(events),
         )
 
@@ -111,15 +119,24 @@ def visits(events: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:
     return Counter(event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event)
 
 
-def steps(events: Sequence[Mapping[str, Any]]) -> list[Step]:
-    """The launches, pauses, waits for a permit and calls of handlers in a history, in the order in which they ended."""
+def steps(events: Sequence[Mapping[str, Any]], *, work: Collection[str] = ()) -> list[Step]:
+    """The launches, pauses, waits for a permit and calls of handlers in a history, in the order in which they ended.
+
+    Args:
+        events: The history.
+        work: The states whose function does the work.
+    """
     found = []
-    entered, resource, action, submitted, failure = 0.0, "", "", False, ""
+    entered, name, resource, action, submitted, failure = 0.0, "", "", "", False, ""
     for event in events:
         at = (event["timestamp"] - events[0]["timestamp"]).total_seconds()
         match event["type"]:
             case "TaskStateEntered" | "WaitStateEntered":
                 entered, resource, action, submitted, failure = at, "", "", False, ""
+                name = event["stateEnteredEventDetails"]["name"]
+            case "ExecutionRedriven":
+                # The state that failed goes on, and is not entered again.
+                entered, failure = at, ""
             case "TaskScheduled":
                 resource = event["taskScheduledEventDetails"]["resourceType"]
                 action = event["taskScheduledEventDetails"].get("resource", "")
@@ -133,6 +150,10 @@ def steps(events: Sequence[Mapping[str, Any]]) -> list[Step]:
                 failure = event["taskTimedOutEventDetails"].get("error", "States.Timeout")
             case "WaitStateExited":
                 found.append(Step("pause", entered, at, True, "pause"))
+            case "TaskStateExited" if name in work:
+                found.append(Step("task", entered, at, not failure, failure or "done"))
+            case "ExecutionFailed" if name in work and failure and resource:
+                found.append(Step("task", entered, at, False, failure))
             case "TaskStateExited" if resource == "ecs" and (submitted or not failure):
                 found.append(Step("task", entered, at, not failure, failure or "exit code 0"))
             case "TaskStateExited" if resource == "ecs":
@@ -141,6 +162,6 @@ def steps(events: Sequence[Mapping[str, Any]]) -> list[Step]:
                 found.append(Step("waited", entered, at, not failure, failure or "permit"))
             case "ExecutionAborted" if action == "invoke.waitForTaskToken":
                 found.append(Step("waited", entered, at, False, "aborted"))
-            case "TaskStateExited" if not event["stateExitedEventDetails"]["name"].startswith("Release "):
-                found.append(Step("told", entered, at, not failure, event["stateExitedEventDetails"]["name"]))
+            case "TaskStateExited" if resource != "dynamodb" and not name.startswith("Release "):
+                found.append(Step("told", entered, at, not failure, name))
     return found

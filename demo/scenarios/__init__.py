@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from demo.play import Scenario
-from demo.scenarios import pipeline, scheduled, semaphore
+from demo.scenarios import pipeline, scheduled, semaphore, spool
 from demo.stage import Stage
 
 PARTS: Mapping[str, Callable[[Stage], Sequence[Scenario]]] = {
     "scheduled": scheduled.scenarios,
     "semaphore": semaphore.scenarios,
     "pipeline": pipeline.scenarios,
+    "spool": spool.scenarios,
 }

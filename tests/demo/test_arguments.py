@@ -20,7 +20,9 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_unknown_part(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "ONLY must be one of scheduled, semaphore, pipeline, not 'nightly'" in refusal(["--only", "nightly"], capsys)
+    assert "ONLY must be one of scheduled, semaphore, pipeline, spool, not 'nightly'" in refusal(
+        ["--only", "nightly"], capsys
+    )
 
 
 def test_input_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

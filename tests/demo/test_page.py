@@ -1,6 +1,7 @@
 """The page stands alone, and shows what it was given as text."""
 
 import re
+from base64 import b64encode
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -10,6 +11,7 @@ from demo.page import render
 from demo.play import Outcome, Record
 from demo.runs import Run, Step
 
+PICTURE = b"\x89PNG, and then some"
 HOSTILE = '<script>alert("x")</script>&'
 DEFINITION = {"StartAt": "Run task", "States": {"Run task": {"Type": "Pass", "End": True}}}
 
@@ -31,7 +33,7 @@ def page() -> str:
     outcomes = [
         Outcome(f"part/{HOSTILE}", {HOSTILE: HOSTILE}, {HOSTILE: "seen"}, "", 1, record),
         Outcome("part/broken", {}, None, HOSTILE, 1, Record()),
-        Outcome("part/fine", {"a": 1}, {"a": 1}, "", 1, Record()),
+        Outcome("part/fine", {"a": 1}, {"a": 1}, "", 1, Record(picture=PICTURE)),
         Outcome(f"part/{HOSTILE}, limited", {"a": 1}, {"a": 1}, "", 1, Record([run(HOSTILE)], limit=3)),
     ]
     return render(outcomes, {"Input": HOSTILE})
@@ -40,16 +42,20 @@ def page() -> str:
 def test_the_page_loads_nothing_and_runs_nothing() -> None:
     tags: list[str] = []
     attributes: list[str] = []
+    sources: list[str | None] = []
 
     class Reader(HTMLParser):
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
             tags.append(tag)
             attributes.extend(name for name, _ in attrs)
+            sources.extend(value for name, value in attrs if name == "src")
 
     html = page()
     Reader().feed(html)
-    assert not {"script", "link", "img", "iframe", "object", "use"} & set(tags)
-    assert not {"src", "href", "onclick", "onload"} & set(attributes)
+    assert not {"script", "link", "iframe", "object", "use"} & set(tags)
+    # The picture is in the page itself.
+    assert sources == ["data:image/png;base64," + b64encode(PICTURE).decode()]
+    assert not {"href", "srcset", "onclick", "onload"} & set(attributes)
     assert "url(" not in html
     assert "@import" not in html
 

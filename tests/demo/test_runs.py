@@ -96,6 +96,41 @@ def test_a_guarded_task_waits_first_and_its_release_is_no_alert() -> None:
     assert steps(history) == [Step("waited", 0, 3, True, "permit"), Step("task", 3, 5, True, "exit code 0")]
 
 
+def test_a_function_that_does_the_work_is_told_from_one_that_tells_somebody() -> None:
+    history = [
+        entered(0, "Take the order"),
+        scheduled(0, "dynamodb", "updateItem"),
+        exited(0.1, "Take the order"),
+        entered(0.1, "Book the order"),
+        scheduled(0.1, "lambda", "invoke"),
+        failed(2, "Down"),
+        exited(2, "Book the order"),
+        entered(2, "Release Permit after failure"),
+        scheduled(2, "lambda", "invoke"),
+        exited(2.1, "Release Permit after failure"),
+        event(2.2, "ExecutionFailed"),
+    ]
+    assert steps(history, work=["Book the order"]) == [Step("task", 0.1, 2, False, "Down")]
+    assert steps(history) == [Step("told", 0.1, 2, False, "Book the order")]
+
+
+def test_a_redrive_goes_on_at_the_work_that_failed() -> None:
+    history = [
+        entered(0, "Send the report"),
+        scheduled(0, "lambda", "invoke"),
+        failed(1, "Down"),
+        event(1, "ExecutionFailed"),
+        event(5, "ExecutionRedriven"),
+        scheduled(5, "lambda", "invoke"),
+        event(6, "TaskSucceeded"),
+        exited(6, "Send the report"),
+    ]
+    assert steps(history, work=["Send the report"]) == [
+        Step("task", 0, 1, False, "Down"),
+        Step("task", 5, 6, True, "done"),
+    ]
+
+
 def test_who_is_aborted_while_it_waits_has_waited() -> None:
     waiting = [entered(0, "Acquire quota"), scheduled(0, "lambda", "invoke.waitForTaskToken")]
     assert steps([*waiting, event(2, "ExecutionAborted")]) == [Step("waited", 0, 2, False, "aborted")]

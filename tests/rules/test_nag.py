@@ -14,6 +14,7 @@ import constructs_lib.parts
 from stacks.pipeline_example import PipelineExample
 from stacks.scheduled_example import ScheduledExample
 from stacks.semaphore_example import SemaphoreExample
+from stacks.spool_example import SpoolExample
 from tests import error_spools, pipelines
 from tests.rules.nag import Finding, findings
 from tests.scheduled import full, guarded, scheduled, surroundings
@@ -33,6 +34,7 @@ BUILDS: dict[str, Callable[[cdk.App], object]] = {
     "scheduled example": lambda app: ScheduledExample(app, "Stack"),
     "semaphore example": lambda app: SemaphoreExample(app, "Stack"),
     "pipeline example": lambda app: PipelineExample(app, "Stack"),
+    "spool example": lambda app: SpoolExample(app, "Stack"),
     "bare": bare,
     "full": lambda app: full(cdk.Stack(app, "Stack")),
     "known account": in_a_known_account,
@@ -45,12 +47,13 @@ BUILDS: dict[str, Callable[[cdk.App], object]] = {
 
 
 # Where each dead-letter queue is one of a queue or a function, nag sees so by itself.
-SEEN_BY_NAG = {"error spool": {"AwsSolutions-SQS3"}, "full error spool": {"AwsSolutions-SQS3"}}
+SEEN_BY_NAG = {build: {"AwsSolutions-SQS3"} for build in ("spool example", "error spool", "full error spool")}
 
 # The constructs of the library in these stacks.
 OURS = (
     *(f"Stack/{name}" for name in ("Nightly", "Hourly", "Daily", "SharedAlert", "Quota", "Pipeline", "Compression")),
     *(f"Stack/{name}" for name in ("Spool", "Reprocessor", "Hold", "Machine/SpoolOf", "ElsewhereSpoolOf")),
+    *(f"Stack/{name}" for name in ("Capacity", "Again", "Orders/PermitsOf", "Orders/SpoolOf", "Reports/SpoolOf")),
 )
 
 
@@ -64,7 +67,7 @@ def test_findings_are_found(tmp_path: Path) -> None:
     assert findings(bucket, tmp_path) == expected
 
 
-@pytest.mark.parametrize("example", ["scheduled example", "semaphore example", "pipeline example"])
+@pytest.mark.parametrize("example", ["scheduled example", "semaphore example", "pipeline example", "spool example"])
 def test_the_examples_are_clean(example: str, tmp_path: Path) -> None:
     assert findings(BUILDS[example], tmp_path) == []
 

@@ -15,6 +15,7 @@ from constructs_lib import NO_RETRY, RETRY_LIKE_THE_ORIGINAL, Capacity, LaunchRe
 from stacks.pipeline_example import PipelineExample
 from stacks.scheduled_example import ScheduledExample
 from stacks.semaphore_example import SemaphoreExample
+from stacks.spool_example import SpoolExample
 from tests import error_spools, pipelines
 from tests.scheduled import full, guarded, make_app, scheduled, surroundings, template_of
 
@@ -25,6 +26,7 @@ NAMES = [
     "scheduled",
     "semaphore",
     "objects",
+    "orders and reports",
     "bare",
     "full",
     "guarded",
@@ -44,6 +46,7 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
         "scheduled": ScheduledExample(app, "Scheduled"),
         "semaphore": SemaphoreExample(app, "Semaphore"),
         "objects": PipelineExample(app, "Objects"),
+        "orders and reports": SpoolExample(app, "OrdersAndReports"),
     }
     bare, everything, shared = (cdk.Stack(app, name) for name in ("Bare", "Full", "Guarded"))
     scheduled(surroundings(bare))
@@ -125,6 +128,6 @@ def test_asl_validator(templates: dict[str, dict[str, Any]], app: cdk.App) -> No
             scheduled(surroundings(stacks[-1], sidecars=sidecars), **options)
     all_templates = [*templates.values(), *map(template_of, stacks)]
     definitions = [definition for template in all_templates for definition in state_machines(template).values()]
-    # The example of the semaphore has three of them, and each of the four pipelines two.
-    assert len(definitions) == len(templates) + 2 + 4 + 2 * len(variants)
+    # The example of the semaphore has three of them, that of the spool two, and each of the four pipelines two.
+    assert len(definitions) == len(templates) + 2 + 1 + 4 + 2 * len(variants)
     assert problems_of_all(definitions) == [[]] * len(definitions)
