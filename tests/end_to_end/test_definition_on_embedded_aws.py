@@ -29,7 +29,7 @@ from tests.scheduled import SCHEDULE, Surroundings, make_app, surroundings
 
 pytestmark = pytest.mark.xdist_group("embedded_aws")
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 Command = list[str]
 
