@@ -34,6 +34,10 @@ MOST_OF_OTHERS = 300
 THREADS = 8
 POLL = 5
 """Seconds between two looks at the executions."""
+MOST_EVENTS = 10_000
+"""Events of a log that one request gets, on AWS as on the embedded one, which has no second page."""
+LOG_SLICE = 20_000
+"""Milliseconds of a log that are asked for at once."""
 PATIENCE = 120
 """Seconds without any execution that ends, after which what has not ended counts as lost."""
 
@@ -91,8 +95,7 @@ def _measure(aws: EmbeddedAws, design: str, outputs: Mapping[str, str], size: in
     print(f"  {design}, {size} objects", flush=True)
     states, machine = aws.client("stepfunctions"), outputs["Machine"]
     earlier = set(_executions(states, machine))
-    called, asked = _calls(aws, outputs), aws.requests()
-    began = time.monotonic()
+    asked, began, since = aws.requests(), time.monotonic(), time.time()
     keys = [f"{size}/{number:05}.csv" for number in range(size)]
     _put(aws, outputs["Bucket"], keys)
     ended = _wait_for_all(states, machine, len(earlier) + size)
@@ -103,7 +106,7 @@ def _measure(aws: EmbeddedAws, design: str, outputs: Mapping[str, str], size: in
     counted = Run(
         keys=keys,
         histories=[history(states, execution) for execution in executions],
-        functions=_calls(aws, outputs, called),
+        functions=_calls(aws, outputs, since),
         requests=asked,
         seconds=ended - began,
     )
@@ -112,11 +115,11 @@ def _measure(aws: EmbeddedAws, design: str, outputs: Mapping[str, str], size: in
 
 def _measure_a_minute(aws: EmbeddedAws, outputs: Mapping[str, str], minute: Sequence[Mapping[str, Any]]) -> Row:
     """Calls by hand what the clock would have called."""
-    called, asked = _calls(aws, outputs), aws.requests()
+    asked, since = aws.requests(), time.time()
     for target in minute:
         aws.client("lambda").invoke(FunctionName=target["Arn"], Payload=target.get("Input", "{}"))
     time.sleep(1)
-    functions, requests = _calls(aws, outputs, called), aws.requests() - asked
+    functions, requests = _calls(aws, outputs, since), aws.requests() - asked
     return {
         "functions": functions,
         "requests": dict(requests),
@@ -149,16 +152,25 @@ def _executions(states: Any, machine: str) -> dict[str, str]:
     return {one["executionArn"]: one["status"] for page in pages for one in page["executions"]}
 
 
-def _calls(aws: EmbeddedAws, outputs: Mapping[str, str], before: Mapping[str, int] | None = None) -> dict[str, int]:
-    """How often each function was called, by the name of its output; since `before`."""
+def _calls(aws: EmbeddedAws, outputs: Mapping[str, str], since: float) -> dict[str, int]:
+    """How often each function was called since a time, by the name of its output."""
     logs = {name.removesuffix("Log"): group for name, group in outputs.items() if name.endswith("Log")}
-    counts = {name: _starts(aws, group) for name, group in logs.items()}
-    return {name: count - (before or {}).get(name, 0) for name, count in counts.items()}
+    return {name: _starts(aws, group, since) for name, group in logs.items()}
 
 
-def _starts(aws: EmbeddedAws, log_group: str) -> int:
-    pages = aws.client("logs").get_paginator("filter_log_events").paginate(logGroupName=log_group)
-    return sum(event["message"].startswith("START ") for page in pages for event in page["events"])
+def _starts(aws: EmbeddedAws, log_group: str, since: float) -> int:
+    """How often a function was started, slice by slice of the log."""
+    slices = range(int(since * 1000), int(time.time() * 1000) + 1, LOG_SLICE)
+    return sum(_starts_within(aws, log_group, begin, begin + LOG_SLICE - 1) for begin in slices)
+
+
+def _starts_within(aws: EmbeddedAws, log_group: str, begin: int, end: int) -> int:
+    events = aws.client("logs").filter_log_events(
+        logGroupName=log_group, startTime=begin, endTime=end, filterPattern='"START RequestId"', limit=MOST_EVENTS
+    )["events"]
+    if len(events) == MOST_EVENTS:
+        raise RuntimeError(f"{log_group} has too many events from {begin} to {end}: make LOG_SLICE smaller")
+    return len(events)
 
 
 # --- telling --------------------------------------------------------------------------------------------------------

@@ -1265,6 +1265,7 @@ def test_every_correction_is_observed() -> None:
         # Seen together with `an_answer_that_makes_no_sense_fails_its_batch`.
         "a_batch_is_known_to_its_invocation",
         # Not about AWS; see test_emulator.py.
+        "a_long_partition_is_as_quick_as_a_short_one",
         "a_long_queue_is_as_quick_as_a_short_one",
         # Only with `enforce_iam`; see test_emulator.py.
         "every_request_counts_as_encrypted",

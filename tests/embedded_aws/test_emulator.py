@@ -351,6 +351,63 @@ def test_rules_are_looked_at_every_second(monkeypatch: pytest.MonkeyPatch) -> No
     assert started == [1.0]
 
 
+def test_a_query_does_not_look_beyond_its_limit(aws: EmbeddedAws) -> None:
+    table = aws.client("dynamodb")
+    attributes = [{"AttributeName": name, "AttributeType": "S"} for name in ("line", "place")]
+    table.create_table(
+        TableName="long-lines",
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[
+            {"AttributeName": "line", "KeyType": "HASH"},
+            {"AttributeName": "place", "KeyType": "RANGE"},
+        ],
+        AttributeDefinitions=attributes,
+    )
+    for first_of_25 in range(0, 200, 25):
+        items = [{"line": {"S": "a"}, "place": {"S": f"{n % 2}-{n:03}"}} for n in range(first_of_25, first_of_25 + 25)]
+        table.batch_write_item(RequestItems={"long-lines": [{"PutRequest": {"Item": item}} for item in items]})
+    query = {
+        "TableName": "long-lines",
+        "ConsistentRead": True,
+        "KeyConditionExpression": "line = :line AND begins_with(place, :prefix)",
+        "ExpressionAttributeValues": {":line": {"S": "a"}, ":prefix": {"S": "1-"}},
+    }
+    everything = table.query(**query)["Items"]
+
+    first, enough = table.query(**query, Limit=3), table.query(**query, Limit=101)
+
+    assert [item["place"]["S"] for item in first["Items"]] == ["1-001", "1-003", "1-005"]
+    assert first["LastEvaluatedKey"]["place"]["S"] == "1-005"
+    rest = table.query(**query, Limit=1000, ExclusiveStartKey=first["LastEvaluatedKey"])["Items"]
+    assert first["Items"] + rest == everything
+    assert len(everything) == 100
+    assert enough["Items"] == everything
+    assert "LastEvaluatedKey" not in enough
+
+
+def test_a_query_takes_no_more_of_a_long_partition_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ministack.services import dynamodb
+
+    from embedded_aws.corrections.dynamodb import a_long_partition_is_as_quick_as_a_short_one
+
+    places = [f"{n:03}" for n in range(200)]
+    items = {"a": {place: {"line": {"S": "a"}, "place": {"S": place}} for place in reversed(places)}}
+    table = {"pk_name": "line", "sk_name": "place", "items": items}
+    monkeypatch.setattr(dynamodb, "_tables", {"lines": table})
+    query = {
+        "TableName": "lines",
+        "ConsistentRead": True,
+        "Limit": 3,
+        "KeyConditionExpression": "line = :line AND place > :place",
+        "ExpressionAttributeValues": {":line": {"S": "a"}, ":place": {"S": "004"}},
+    }
+
+    seen = a_long_partition_is_as_quick_as_a_short_one(lambda _: list(dynamodb._tables["lines"]["items"]["a"]), query)
+
+    assert seen == ["005", "006", "007", "008"]
+    assert dynamodb._tables["lines"] is table
+
+
 def test_a_receive_does_not_look_beyond_what_it_takes() -> None:
     from ministack.services import sqs
 
