@@ -74,6 +74,7 @@ def test_a_second_backfill_finds_all_of_it_done(archive: Pipeline) -> None:
     # New objects are none for it.
     output = archive.fill(prefix="old/", startAfter=OLD[-31])
     assert (output["sent"], output["done"]) == (30, True)
-    eventually(lambda: archive.metric("Duplicates") == duplicates + 30, "the duplicates")
+    # What the log tells of the first backfill's duplicates may still come in.
+    eventually(lambda: archive.metric("Duplicates") >= duplicates + 30, "the duplicates")
     archive.settle()
     assert len(archive.executions()) == executions
