@@ -2,7 +2,7 @@
 
 Context (``cdk deploy -c schedule="rate(1 hour)"``): ``schedule`` and ``timeout_seconds`` of the scheduled example;
 ``folder`` of the inventories; ``image`` of
-all tasks.
+all tasks; ``time_zone`` of the dated folders.
 """
 
 import json
@@ -12,10 +12,11 @@ from supported_node import use_supported_node
 
 use_supported_node()
 
-from aws_cdk import App, Duration, Validations
+from aws_cdk import App, Duration, TimeZone, Validations
 from cdk_nag import AwsSolutionsChecks
 
 from stacks import inventory_job, pipeline_example
+from stacks.dated_folders_example import DatedFoldersExample
 from stacks.pipeline_example import PipelineExample
 from stacks.scheduled_example import ScheduledExample
 from stacks.semaphore_example import SemaphoreExample
@@ -44,5 +45,6 @@ ScheduledExample(
 SemaphoreExample(app, "SemaphoreExample", folder=folder, image=image)
 PipelineExample(app, "PipelineExample", image=context("image", pipeline_example.IMAGE))
 SpoolExample(app, "SpoolExample")
+DatedFoldersExample(app, "DatedFoldersExample", time_zone=TimeZone.of(context("time_zone", "Asia/Tokyo")))
 Validations.of(app).add_plugins(AwsSolutionsChecks(app))
 app.synth()

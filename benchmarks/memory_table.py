@@ -118,12 +118,12 @@ class MemoryTable:
                 # Nothing is held of it.
                 if self.counters.get(key) == seen and seen.free == seen.limit and defaults == self.defaults:
                     del self.counters[key]
-            case SetDefaults(limit=limit, declared=declared, paused=paused):
+            case SetDefaults(limit=limit, declared=declared, paused=paused, refuses=refuses):
                 old = self.defaults or Defaults(version=0)
                 if limit is not None:
                     old = replace(old, limit=limit, declared=declared)
                 if paused is not None:
-                    old = replace(old, paused=paused)
+                    old = replace(old, paused=paused, refuses=refuses)
                 self.defaults = replace(old, version=old.version + 1)
             case ListKeys():
                 return sorted({*self.counters, *(key for key, line in self.lines.items() if line)})
@@ -199,10 +199,11 @@ class MemoryTable:
                 return False
             self.counters[effect.key] = wanted
             return True
-        if counter is None or (counter.limit, counter.declared, counter.paused) != (
+        if counter is None or (counter.limit, counter.declared, counter.paused, counter.refuses) != (
             seen.limit,
             seen.declared,
             seen.paused,
+            seen.refuses,
         ):
             return False
         self.counters[effect.key] = replace(
@@ -210,6 +211,7 @@ class MemoryTable:
             limit=wanted.limit,
             declared=wanted.declared,
             paused=wanted.paused,
+            refuses=wanted.refuses,
             free=counter.free + wanted.limit - seen.limit,
         )
         return True

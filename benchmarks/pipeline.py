@@ -97,7 +97,7 @@ def _measure(aws: EmbeddedAws, design: str, outputs: Mapping[str, str], size: in
     earlier = set(_executions(states, machine))
     asked, began, since = aws.requests(), time.monotonic(), time.time()
     keys = [f"{size}/{number:05}.csv" for number in range(size)]
-    _put(aws, outputs["Bucket"], keys)
+    put(aws, outputs["Bucket"], keys)
     ended = _wait_for_all(states, machine, len(earlier) + size)
     # What is written to the log, and who was about to be told, arrives a moment later.
     time.sleep(1)
@@ -106,7 +106,7 @@ def _measure(aws: EmbeddedAws, design: str, outputs: Mapping[str, str], size: in
     counted = Run(
         keys=keys,
         histories=[history(states, execution) for execution in executions],
-        functions=_calls(aws, outputs, since),
+        functions=calls(aws, outputs, since),
         requests=asked,
         seconds=ended - began,
     )
@@ -119,7 +119,7 @@ def _measure_a_minute(aws: EmbeddedAws, outputs: Mapping[str, str], minute: Sequ
     for target in minute:
         aws.client("lambda").invoke(FunctionName=target["Arn"], Payload=target.get("Input", "{}"))
     time.sleep(1)
-    functions, requests = _calls(aws, outputs, since), aws.requests() - asked
+    functions, requests = calls(aws, outputs, since), aws.requests() - asked
     return {
         "functions": functions,
         "requests": dict(requests),
@@ -127,7 +127,7 @@ def _measure_a_minute(aws: EmbeddedAws, outputs: Mapping[str, str], minute: Sequ
     }
 
 
-def _put(aws: EmbeddedAws, bucket: str, keys: Sequence[str]) -> None:
+def put(aws: EmbeddedAws, bucket: str, keys: Sequence[str]) -> None:
     storage = aws.client("s3")
     with ThreadPoolExecutor(THREADS) as pool:
         for _ in pool.map(lambda key: storage.put_object(Bucket=bucket, Key=key, Body=b"0"), keys):
@@ -152,7 +152,7 @@ def _executions(states: Any, machine: str) -> dict[str, str]:
     return {one["executionArn"]: one["status"] for page in pages for one in page["executions"]}
 
 
-def _calls(aws: EmbeddedAws, outputs: Mapping[str, str], since: float) -> dict[str, int]:
+def calls(aws: EmbeddedAws, outputs: Mapping[str, str], since: float) -> dict[str, int]:
     """How often each function was called since a time, by the name of its output."""
     logs = {name.removesuffix("Log"): group for name, group in outputs.items() if name.endswith("Log")}
     return {name: _starts(aws, group, since) for name, group in logs.items()}

@@ -6,6 +6,8 @@ MILLION = 1_000_000
 
 PRICES: Mapping[str, float] = {
     "transition": 25.0,
+    "Express request": 1.00,
+    "Express GB-second": 16.6667,
     "Lambda request": 0.20,
     "Lambda GB-second": 16.6667,
     "write unit": 0.625,
@@ -15,7 +17,9 @@ PRICES: Mapping[str, float] = {
     "LIST or PUT": 5.00,
     "GET": 0.40,
 }
-"""US$ per million. An event of S3 on EventBridge is one that is opted into: https://aws.amazon.com/eventbridge/pricing/."""
+"""US$ per million. An event of S3 on EventBridge is one that is opted into: https://aws.amazon.com/eventbridge/pricing/.
+Express workflows are priced at https://aws.amazon.com/step-functions/pricing/: 0.06 per GB-hour for the first 1,000.
+"""
 
 LAMBDA_GB = 0.25
 """The memory of a function that says nothing else."""

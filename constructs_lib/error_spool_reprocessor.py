@@ -1,5 +1,6 @@
 """Runs again what an error spool keeps: by hand, on a schedule, or when an alarm says that the trouble is over."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -206,7 +207,7 @@ class ErrorSpoolReprocessor(Construct):
         }
         if self._hold is not None:
             gate = self._hold.semaphore.function.function_name
-            commands["Hold new work back"] = command(gate, '{"action":"pause"}')
+            commands["Hold new work back"] = command(gate, json.dumps(self._hold.pause, separators=(",", ":")))
             commands["Let it go on"] = command(gate, '{"action":"resume"}')
             if "Opened" in self._hold.alarms:
                 entries.append(

@@ -54,12 +54,19 @@ class Mailbox:
         Raises:
             TimeoutError: none came `within` so many seconds.
         """
+        return self.alerts_about(execution, within=within)[0]
+
+    def alerts_about(self, execution: str, *, within: float = 30) -> list[Alert]:
+        """All alerts about an execution, as soon as there is one.
+
+        Raises:
+            TimeoutError: none came `within` so many seconds.
+        """
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
             self._collect()
-            for alert in list(self._alerts):
-                if execution in alert.text:
-                    return alert
+            if found := [alert for alert in list(self._alerts) if execution in alert.text]:
+                return found
             time.sleep(0.2)
         raise TimeoutError(f"no alert arrived within {within:.0f} s")
 

@@ -100,6 +100,7 @@ def full_options(stack: cdk.Stack) -> dict[str, Any]:
             failures_in_a_row=5,
             probe_every=Duration.minutes(10),
             windows=[NIGHT],
+            new_work="fail",
             log_retention=one_week,
             alarm_actions=actions,
         ),

@@ -34,8 +34,10 @@ import constructs_lib
 from alert.message import alert_from
 from asl_tools.resolve import state_machines
 from constructs_lib import (
+    DistributedMapProcessor,
     ErrorSpool,
     ErrorSpoolReprocessor,
+    FailureTolerance,
     Hold,
     LaunchRetry,
     S3TriggeredThrottledPipeline,
@@ -43,6 +45,7 @@ from constructs_lib import (
 )
 from spool.reprocessor import ACTIONS
 from spool.requests import reprocess_of
+from tests.distributed_maps import processor
 from tests.error_spools import machine, reprocessor
 from tests.lambda_src.alert_cases import container, stopped_task
 from tests.lambda_src.alert_events import failed
@@ -53,11 +56,13 @@ from tests.templates import REPOSITORY, only
 README = (REPOSITORY / "README.md").read_text()
 
 SCHEDULED, _, REST = README.partition("## A job for each new object")
-PIPELINE, _, REST = REST.partition("## Failures are kept, and run again")
+PIPELINE, _, REST = REST.partition("## A job for each of many items")
+MAP, _, REST = REST.partition("## Failures are kept, and run again")
 SPOOLS = REST.partition("## What it costs")[0]
 CONSTRUCTS: dict[str, tuple[Callable[..., None], str]] = {
     "scheduled": (ScheduledStepFunctionsFargateTask.__init__, SCHEDULED),
     "pipeline": (S3TriggeredThrottledPipeline.__init__, PIPELINE),
+    "map": (DistributedMapProcessor.__init__, MAP),
     "spool": (ErrorSpool.__init__, SPOOLS.partition("### All arguments of a spool")[2]),
     "reprocessor": (ErrorSpoolReprocessor.__init__, SPOOLS.partition("### All arguments of a reprocessor")[2]),
     "hold": (Hold.__init__, SPOOLS.partition("### All arguments of a hold")[2]),
@@ -184,6 +189,10 @@ def readable_default(default: Any) -> str:
         return "-"
     if isinstance(default, cdk.Duration):
         return default.to_human_string()
+    if isinstance(default, cdk.TimeZone):
+        return f"`{default.timezone_name}`"
+    if isinstance(default, FailureTolerance):
+        return f"`FailureTolerance.{default.kind}()`"
     return f"`{default.name}`" if isinstance(default, Enum) else f"`{default!r}`"
 
 
@@ -233,6 +242,12 @@ def test_the_table_of_a_pipelines_resources_is_the_template(app: cdk.App) -> Non
     assert resources_told(PIPELINE) == types(with_pipeline) - types(without)
 
 
+def test_the_table_of_a_maps_resources_is_the_template(stack: cdk.Stack) -> None:
+    processor(stack)
+
+    assert resources_told(MAP) == types(stack)
+
+
 def test_the_table_of_resources_is_the_template(app: cdk.App) -> None:
     with_task, without = cdk.Stack(app, "With"), cdk.Stack(app, "Without")
     scheduled(surroundings(with_task))
@@ -275,6 +290,17 @@ def test_the_picture_of_a_pipeline_has_the_states_of_its_state_machine(stack: cd
 
     [asl] = [one for name, one in state_machines(template_of(stack)).items() if "Workflow" in name]
     assert set(re.findall(r'\["([^"]+)"\]', picture)) == set(asl["States"]) - {"Leave quota to the sweeper"}
+
+
+def test_the_picture_of_a_map_has_the_states_of_its_state_machine(stack: cdk.Stack) -> None:
+    processor(stack)
+    [picture] = blocks("mermaid", MAP)
+
+    [asl] = [one for name, one in state_machines(template_of(stack)).items() if "Workflow" in name]
+    not_drawn = {"Run all again", "Run again what failed"} | {
+        name for name in asl["States"] if name.startswith("Keep ")
+    }
+    assert set(re.findall(r'[\[{]"([^"]+)"[\]}]', picture)) == set(asl["States"]) - not_drawn
 
 
 def test_the_message_is_one_that_the_alert_function_makes() -> None:

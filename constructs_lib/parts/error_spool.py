@@ -173,7 +173,7 @@ class ErrorSpool(Construct):
             "caught": True,
             "status": "FAILED",
             "failure.$": f"$.{ERROR}",
-            "input.$": "$$.Execution.Input",
+            "input.$": job.get("again", "$$.Execution.Input"),
             "stateMachine.$": "$$.StateMachine.Id",
             "execution.$": "$$.Execution.Id",
             "executionName.$": "$$.Execution.Name",
@@ -192,7 +192,7 @@ class ErrorSpool(Construct):
             self._connect(grantee, reconcile=_UNSEEN)
 
     def rule_target(self, message: Message, job: Mapping[str, Any], dead_letters: sqs.IQueue) -> events.IRuleTarget:
-        """See `Handler.rule_target`. The event as it is: the function asks Step Functions for the rest."""
+        """See `Watcher.rule_target`. The event as it is: the function asks Step Functions for the rest."""
         return targets.LambdaFunction(self.inlet, dead_letter_queue=dead_letters)
 
     # --- attached ---------------------------------------------------------------------------------------

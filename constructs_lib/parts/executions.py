@@ -30,8 +30,21 @@ def require_standard(where: Construct, argument: str, state_machine: sfn.IStateM
         )
 
 
-def executions_of(state_machine: sfn.IStateMachine) -> str:
-    """The ARN of all executions of a state machine, which is in the account and region of its stack."""
+def executions_of(state_machine: sfn.IStateMachine, *, label: str | None = None) -> str:
+    """The ARN of all executions of a state machine, which is in the account and region of its stack.
+
+    With `label`, that of all children of its distributed Map of this label instead.
+    """
+    return _arn_of_all(state_machine, "execution", label)
+
+
+def map_runs_of(state_machine: sfn.IStateMachine, label: str) -> str:
+    """The ARN of all map runs of a distributed Map."""
+    return _arn_of_all(state_machine, "mapRun", label)
+
+
+def _arn_of_all(state_machine: sfn.IStateMachine, resource: str, label: str | None) -> str:
+    """https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsstepfunctions.html"""
     stack = Stack.of(state_machine)
     if isinstance(state_machine, sfn.StateMachine):
         name = state_machine.state_machine_name
@@ -40,16 +53,22 @@ def executions_of(state_machine: sfn.IStateMachine) -> str:
         name = stack.split_arn(state_machine.state_machine_arn, ArnFormat.COLON_RESOURCE_NAME).resource_name or ""
     return stack.format_arn(
         service="states",
-        resource="execution",
-        resource_name=f"{name}:*",
+        resource=resource,
+        resource_name=f"{name if label is None else f'{name}/{label}'}:*",
         arn_format=ArnFormat.COLON_RESOURCE_NAME,
     )
 
 
-def acknowledge_executions(policy: IConstruct, state_machine: sfn.IStateMachine) -> None:
+def acknowledge_executions(policy: IConstruct, state_machine: sfn.IStateMachine, *, label: str | None = None) -> None:
     """Says why a policy is for all executions of a state machine (`executions_of`)."""
     reason = "The name of an execution is not known before it is started; all are of this one state machine."
-    acknowledge_wildcard(policy, executions_of(state_machine), reason)
+    acknowledge_wildcard(policy, executions_of(state_machine, label=label), reason)
+
+
+def acknowledge_map_runs(policy: IConstruct, state_machine: sfn.IStateMachine, label: str) -> None:
+    """Says why a policy is for all map runs of a distributed Map (`map_runs_of`)."""
+    reason = "The name of a map run is not known before it is started; all are of this one Map."
+    acknowledge_wildcard(policy, map_runs_of(state_machine, label), reason)
 
 
 def beside(state_machine: sfn.IStateMachine, id_: str) -> Construct:

@@ -25,8 +25,11 @@ WAIT_TIMEOUT = "Semaphore.WaitTimeout"
 BUSY = "Semaphore.Busy"
 """The error of a guard with ``on_busy="fail"`` that found no free permit."""
 
+PAUSED = "Semaphore.Paused"
+"""The error of a guard that would have to wait for the end of a pause in which new work fails."""
+
 # What the function answers on purpose. To ask again would not change the answer.
-_ANSWERS = [BUSY, "Semaphore.WeightAboveLimit", "Semaphore.InvalidRequest"]
+_ANSWERS = [BUSY, PAUSED, "Semaphore.WeightAboveLimit", "Semaphore.InvalidRequest"]
 
 # The function, or the table behind it, is away: up to 4 minutes of asking again.
 _CALL_RETRY = RetryPolicy(max_attempts=9, interval=Duration.seconds(1))
@@ -257,12 +260,14 @@ class GuardedJob:
         semaphore: Whose permit it takes.
         id: Tells this guard from others around the same job; part of the names of its states.
         terms: What is asked for.
+        output_path: What of the data is the output of the last state. Default: all of it.
     """
 
     job: Job
     semaphore: "SharedSemaphore"
     id: str
     terms: Terms = Terms()
+    output_path: str | None = None
 
     def bind(self, scope: Construct, *, on_failure: sfn.IChainable) -> BoundJob:
         """See `Job.bind`."""
@@ -282,7 +287,8 @@ class GuardedJob:
             acquire.add_catch(too_long, errors=["States.Timeout"], result_path=sfn.JsonPath.DISCARD)
         acquire.add_catch(on_failure, errors=["States.ALL"], result_path=f"$.{ERROR}")
 
-        release, left = permit.release_after_success()
+        output = {} if self.output_path is None else {"OutputPath": self.output_path}
+        release, left = permit.release_after_success(**output)
         skipped = sfn.Succeed(place, f"Skipped for want of {self.id}")
         acquire.next(permit.granted(job.chain.next(release), skipped=skipped))
 

@@ -21,7 +21,15 @@ Message = Mapping[str, Any]
 """What a handler is told: ``Response`` (the input with its result or error beside it) and ``Execution``."""
 
 
-class Handler(Protocol):
+class Watcher(Protocol):
+    """Someone to tell of the end of an execution that cannot tell of it itself."""
+
+    def rule_target(self, message: Message, job: Mapping[str, Any], dead_letters: sqs.IQueue) -> events.IRuleTarget:
+        """The target that delivers `message` from an EventBridge rule."""
+        ...
+
+
+class Handler(Watcher, Protocol):
     """Someone to tell. One handler may serve many state machines, in several stacks."""
 
     def prepare(self, scope: Construct, job: Job) -> None:
@@ -34,10 +42,6 @@ class Handler(Protocol):
 
     def grant(self, grantee: iam.IGrantable) -> None:
         """Allows the state machine's role to run the task."""
-        ...
-
-    def rule_target(self, message: Message, job: Mapping[str, Any], dead_letters: sqs.IQueue) -> events.IRuleTarget:
-        """The target that delivers `message` from an EventBridge rule."""
         ...
 
 
@@ -66,7 +70,7 @@ class FunctionHandler:
         )
 
     def rule_target(self, message: Message, job: Mapping[str, Any], dead_letters: sqs.IQueue) -> events.IRuleTarget:
-        """See `Handler.rule_target`."""
+        """See `Watcher.rule_target`."""
         return targets.LambdaFunction(
             self._function,
             event=events.RuleTargetInput.from_object(self._payload(message, job)),
@@ -96,7 +100,7 @@ class TopicHandler:
             grantee.grant_principal.add_to_principal_policy(statement)
 
     def rule_target(self, message: Message, job: Mapping[str, Any], dead_letters: sqs.IQueue) -> events.IRuleTarget:
-        """See `Handler.rule_target`."""
+        """See `Watcher.rule_target`."""
         return targets.SnsTopic(
             self._topic,
             message=events.RuleTargetInput.from_object(message),
@@ -116,7 +120,7 @@ def as_handlers(
 
 
 def _as_handler(scope: Construct, argument: str, given: Any) -> Handler:
-    if argument == "success_handlers" and getattr(given, "for_failures_only", False):
+    if argument in ("success_handlers", "notice_handlers") and getattr(given, "for_failures_only", False):
         raise invalid(
             scope, argument, "must not have an error spool", given.node.path, "Pass it among failure_handlers."
         )

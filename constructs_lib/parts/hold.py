@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from aws_cdk import Duration, RemovalPolicy, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -41,7 +42,10 @@ class MaintenanceWindow:
 
 
 class Hold(Construct):
-    """Pauses a semaphore while the neighbour is down: what arrives waits before the costly step, and costs nothing.
+    """Pauses a semaphore while the neighbour is down: what arrives does not come to the costly step.
+
+    It waits there, which costs nothing, or it fails at once, and so goes straight to an `ErrorSpool` (`new_work`).
+    What is let in already goes on, and what waits already stays in line.
 
     By hand, as ever, by invoking the semaphore's function with ``{"action": "pause"}`` and ``{"action": "resume"}``;
     by `windows`; or by itself, after so many failures in a row (a circuit breaker). Then, every so often, one run is
@@ -60,6 +64,8 @@ class Hold(Construct):
         probe_every: How often the breaker lets one run through while it holds the rest, in whole minutes. Default 5
             minutes.
         windows: When work is held by schedule. Default: never.
+        new_work: What becomes of what arrives meanwhile. ``"wait"`` (default): it waits at the guard until it is let
+            in. ``"fail"``: its execution fails with ``Semaphore.Paused``, for the spool to keep.
         log_retention: How long the breaker's log is kept. Default 3 months.
         alarm_actions: What the alarms do. Default: nothing; they are still visible in the console.
 
@@ -76,6 +82,7 @@ class Hold(Construct):
         failures_in_a_row: int | None = None,
         probe_every: Duration = Duration.minutes(5),
         windows: Sequence[MaintenanceWindow] = (),
+        new_work: Literal["wait", "fail"] = "wait",
         log_retention: logs.RetentionDays = logs.RetentionDays.THREE_MONTHS,
         alarm_actions: Sequence[cloudwatch.IAlarmAction] = (),
     ) -> None:
@@ -92,12 +99,16 @@ class Hold(Construct):
             raise invalid(
                 self, "probe_every", "must be in whole minutes", probe_every, "Pass for example Duration.minutes(5)."
             )
+        if new_work not in ("wait", "fail"):
+            raise invalid(self, "new_work", "must be 'wait' or 'fail'", new_work, "Leave it out to have it wait.")
         stack = Stack.of(self)
         # The name of the stack, not its id: an account may have the same app twice.
         self.name = self.node.path.replace(stack.node.path, stack.stack_name, 1)
         """What its metrics are told apart by."""
         self.semaphore = semaphore
         self.windows = windows
+        self.pause: Mapping[str, str] = {"action": "pause", "newWork": new_work}
+        """The event with which the semaphore's function begins to hold."""
         self.dead_letters: DeadLetters | None = None
         if windows or failures_in_a_row is not None:
             self.dead_letters = DeadLetters(self, "DeadLetters", alarm_actions=alarm_actions)
@@ -185,15 +196,19 @@ class Hold(Construct):
         remedy = "Pass MaintenanceWindow(start=scheduler.ScheduleExpression.cron(…), end=…)."
         require_type(self, "windows", window, MaintenanceWindow, remedy)
         assert self.dead_letters is not None
-        for action, what, schedule in (("pause", "begins", window.start), ("resume", "ends", window.end)):
+        turns: Sequence[tuple[Mapping[str, str], str, scheduler.ScheduleExpression]] = (
+            (self.pause, "begins", window.start),
+            ({"action": "resume"}, "ends", window.end),
+        )
+        for event, what, schedule in turns:
             require_type(self, "windows", schedule, scheduler.ScheduleExpression, remedy)
             check_expression(self, schedule, argument="windows")
             FunctionSchedule(
                 self,
-                f"Window{number}{action.capitalize()}",
+                f"Window{number}{event['action'].capitalize()}",
                 schedule=schedule,
                 function=self.semaphore.function,
-                event={"action": action},
+                event=event,
                 description=f"A maintenance window {what}: {self.node.path}.",
                 # Lost, it would hold everything until somebody looks.
                 dead_letters=self.dead_letters.queue,
@@ -227,6 +242,7 @@ class Hold(Construct):
                 "SEMAPHORE_FUNCTION": self.semaphore.function_arn,
                 "TABLE_NAME": table.table_name,
                 "FAILURES": str(failures),
+                "NEW_WORK": self.pause["newWork"],
                 "REPROCESSOR_FUNCTION": "",
                 "HOLD": self.name,
             },

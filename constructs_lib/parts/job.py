@@ -47,6 +47,8 @@ class BoundJob:
         longest_run: How long the states may take at most, pauses between attempts included.
         security_groups: Those that the job's network interfaces are in.
         connections: What the state machine is to be connected to.
+        uncaught: The errors that a failure has which does not lead to ``on_failure``, so that the execution fails with
+            it, beside those that no state can catch: as a pattern of EventBridge has them.
         acknowledgements: Why cdk-nag findings on the statements are right as they are.
     """
 
@@ -55,6 +57,7 @@ class BoundJob:
     longest_run: Duration
     security_groups: Sequence[ec2.ISecurityGroup] = ()
     connections: Sequence[Connection] = ()
+    uncaught: Sequence[str | Mapping[str, str]] = ()
     acknowledgements: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -66,7 +69,11 @@ class Job(Protocol):
         ...
 
     def description(self) -> Mapping[str, Any]:
-        """What an alert needs to know of the job, as JSON."""
+        """What an alert needs to know of the job, as JSON.
+
+        ``again`` in it is the path to the input that a new execution takes to do again what failed. Without it, that is
+        the input of the execution itself.
+        """
         ...
 
     def log_group_arns(self) -> Sequence[str]:

@@ -31,6 +31,10 @@ _AWAY_RETRY = RetryPolicy(max_attempts=6)
 _THROTTLED = ["Lambda.TooManyRequestsException"]
 _THROTTLED_RETRY = RetryPolicy(max_attempts=12, max_delay=Duration.minutes(2))
 
+# Where its result goes, without what Step Functions adds of the HTTP answer.
+_BESIDE_THE_INPUT = {"ResultSelector": {"Payload.$": "$.Payload"}, "ResultPath": f"$.{RESULT}"}
+_ALONE = {"OutputPath": "$.Payload"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class LambdaJob:
@@ -45,8 +49,10 @@ class LambdaJob:
 
     function: lambda_.IFunction
 
-    def bind(self, scope: Construct, *, on_failure: sfn.IChainable) -> BoundJob:
-        """See `Job.bind`."""
+    def bind(self, scope: Construct, *, on_failure: sfn.IChainable | None) -> BoundJob:
+        """See `Job.bind`. Without `on_failure` it is the one state of an execution of its own: its output is what the
+        function returned, and its error that of the execution, which a redrive resumes here.
+        """
         timeout = self._longest_call.plus(_MARGIN)
         call = sfn.CustomState(
             scope,
@@ -55,15 +61,14 @@ class LambdaJob:
                 "Type": "Task",
                 "Resource": f"arn:{Stack.of(scope).partition}:states:::lambda:invoke",
                 "Parameters": {"FunctionName": self.function.function_arn, "Payload.$": "$"},
-                # Without what Step Functions adds of the HTTP answer.
-                "ResultSelector": {"Payload.$": "$.Payload"},
-                "ResultPath": f"$.{RESULT}",
+                **(_ALONE if on_failure is None else _BESIDE_THE_INPUT),
                 "TimeoutSeconds": int(timeout.to_seconds()),
             },
         )
         _THROTTLED_RETRY.apply_to(call, errors=_THROTTLED)
         _AWAY_RETRY.apply_to(call, errors=_AWAY)
-        call.add_catch(on_failure, errors=["States.ALL"], result_path=f"$.{ERROR}")
+        if on_failure is not None:
+            call.add_catch(on_failure, errors=["States.ALL"], result_path=f"$.{ERROR}")
         pauses = _THROTTLED_RETRY.longest_pause.plus(_AWAY_RETRY.longest_pause)
         calls = 1 + _AWAY_RETRY.max_attempts
         return BoundJob(
@@ -96,12 +101,17 @@ class LambdaJob:
         return self._longest_call
 
     @property
-    def _longest_call(self) -> Duration:
+    def timeout(self) -> Duration | None:
+        """The function's own; None where it was made elsewhere, or only the deployment tells."""
         function = self._plain
         if not isinstance(function, lambda_.Function):
-            return _LONGEST_CALL
+            return None
         timeout = function.timeout or _CALL_UNLESS_TOLD
-        return _LONGEST_CALL if timeout.is_unresolved() else timeout
+        return None if timeout.is_unresolved() else timeout
+
+    @property
+    def _longest_call(self) -> Duration:
+        return self.timeout or _LONGEST_CALL
 
     @property
     def _plain(self) -> lambda_.IFunction:

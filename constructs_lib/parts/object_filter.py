@@ -49,33 +49,9 @@ class ObjectFilter:
             ConfigurationError: with the argument, the rule and the remedy.
         """
         for argument, example in (("prefixes", "incoming/"), ("suffixes", ".csv"), ("wildcards", "incoming/*.csv")):
-            self._check_texts(where, argument, getattr(self, argument), f"Pass for example [{example!r}].")
-        for wildcard in self.wildcards:
-            try:
-                read(wildcard)
-            except ValueError as problem:
-                remedy = "Pass for example ['incoming/*.csv']."
-                raise invalid(where, "wildcards", f"cannot be read: {problem}", wildcard, remedy) from problem
-        for argument, most in (("min_size", _LARGEST_OBJECT), ("max_size", _GREATEST_NUMBER)):
-            if (size := getattr(self, argument)) is not None:
-                require_whole_number(where, argument, size, at_least=0, at_most=most, known_at_synthesis=True)
-        if self.min_size is not None and self.max_size is not None and self.min_size > self.max_size:
-            rule = f"must not be less than min_size ({self.min_size})"
-            raise invalid(where, "max_size", rule, self.max_size, "Swap the two, or leave one out.")
-
-    def _check_texts(self, where: Construct, argument: str, texts: Sequence[str], remedy: str) -> None:
-        # A text is a sequence, too: of its letters.
-        if isinstance(texts, str) or not isinstance(texts, Sequence):
-            raise invalid(where, argument, "must be a list of texts", texts, remedy)
-        for text in texts:
-            require_type(where, argument, text, str, remedy)
-        # A list that only the deployment tells is one token, with a text in it that is none.
-        for value in (*texts, list(texts)):
-            if Token.is_unresolved(value):
-                raise invalid(where, argument, "must be known at synthesis", value, remedy)
-        for text in texts:
-            if not 1 <= len(text.encode()) <= _LONGEST_KEY:
-                raise invalid(where, argument, f"must have 1 to {_LONGEST_KEY} bytes each", text, remedy)
+            check_texts(where, argument, getattr(self, argument), f"Pass for example [{example!r}].")
+        check_wildcards(where, "wildcards", self.wildcards, "Pass for example ['incoming/*.csv'].")
+        check_sizes(where, self.min_size, self.max_size, greatest=_GREATEST_NUMBER)
 
     def event_pattern(self, bucket: s3.IBucket) -> events.EventPattern:
         """Matches the event of each object that counts, and of those that are smaller than `min_size`.
@@ -138,3 +114,52 @@ class ObjectFilter:
         within = any(beginning(key).startswith(prefix) for key in common)
         around = any(key[-1:] == (ANY,) and matches(key, prefix) for key in common)
         return "always" if within or around else "perhaps"
+
+
+def check_texts(where: Construct, argument: str, texts: Sequence[str], remedy: str) -> None:
+    """Refuses what is no list of texts that could be parts of keys.
+
+    Raises:
+        ConfigurationError: with the rule and `remedy`.
+    """
+    # A text is a sequence, too: of its letters.
+    if isinstance(texts, str) or not isinstance(texts, Sequence):
+        raise invalid(where, argument, "must be a list of texts", texts, remedy)
+    for text in texts:
+        require_type(where, argument, text, str, remedy)
+    # A list that only the deployment tells is one token, with a text in it that is none.
+    for value in (*texts, list(texts)):
+        if Token.is_unresolved(value):
+            raise invalid(where, argument, "must be known at synthesis", value, remedy)
+    for text in texts:
+        if not 1 <= len(text.encode()) <= _LONGEST_KEY:
+            raise invalid(where, argument, f"must have 1 to {_LONGEST_KEY} bytes each", text, remedy)
+
+
+def check_wildcards(where: Construct, argument: str, wildcards: Sequence[str], remedy: str) -> None:
+    """Refuses wildcards that EventBridge would refuse, also where they are only matched alike.
+
+    Raises:
+        ConfigurationError: with the rule and `remedy`.
+    """
+    for wildcard in wildcards:
+        try:
+            read(wildcard)
+        except ValueError as problem:
+            raise invalid(where, argument, f"cannot be read: {problem}", wildcard, remedy) from problem
+
+
+def check_sizes(
+    where: Construct, least: int | None, most: int | None, *, greatest: int = _LARGEST_OBJECT, prefix: str = ""
+) -> None:
+    """Refuses bounds of sizes that no object is within; `greatest` is what ``max_size`` may be.
+
+    Raises:
+        ConfigurationError: with the rule and the remedy.
+    """
+    for argument, size, bound in (("min_size", least, _LARGEST_OBJECT), ("max_size", most, greatest)):
+        if size is not None:
+            require_whole_number(where, f"{prefix}{argument}", size, at_least=0, at_most=bound, known_at_synthesis=True)
+    if least is not None and most is not None and least > most:
+        rule = f"must not be less than min_size ({least})"
+        raise invalid(where, f"{prefix}max_size", rule, most, "Swap the two, or leave one out.")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jsii
-from aws_cdk import ArnFormat, Duration, RemovalPolicy, Stack
+from aws_cdk import Duration, RemovalPolicy, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_events as events
@@ -17,9 +17,9 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct, IValidation
 
-from .acknowledgements import acknowledge, as_in_findings
 from .alarms import alarm_on
 from .dead_letters import DeadLetters
+from .executions import acknowledge_executions, executions_of
 from .functions import make_function
 from .guard import MOST_PERMITS, Guard, OnBusy, Terms
 from .validation import invalid, require_duration, require_free_id, require_type, require_whole_number
@@ -29,6 +29,9 @@ _BY_EXECUTION = "ByExecution"
 
 # The finest that EventBridge has. What was lost is made good within two of them: one may just have passed.
 _SWEEP_EVERY = Duration.minutes(1)
+
+# Stands for the label of a Map without one: AWS makes it up anew for each run.
+_UNKNOWN = ""
 
 # Younger than this, the sweeper leaves alone: somebody is most likely still at it.
 _PATIENCE = Duration.seconds(30)
@@ -112,17 +115,23 @@ class SharedSemaphore(Construct):
 
     # --- state machines ---------------------------------------------------------------------------------
 
-    def connect(self, state_machine: sfn.StateMachine) -> None:
+    def connect(self, state_machine: sfn.StateMachine, *, map_label: str | None = None) -> None:
         """Lets a state machine ask for permits, and gives back those of executions that ended without doing so.
 
         Everything it needs lies beside the state machine, which may be in another stack than the semaphore. A
         second call for the same state machine changes nothing.
 
+        Args:
+            state_machine: A Standard one.
+            map_label: Of a distributed Map in it, whose children hold the guards: these are executions of their own.
+                Default: the guards are not in a distributed Map.
+
         Raises:
             ConfigurationError: it is an Express workflow, which cannot wait for a permit.
         """
         require_type(self, "state_machine", state_machine, sfn.StateMachine, "Pass the sfn.StateMachine itself.")
-        if state_machine.node.path in self._connected:
+        connected = _connection(state_machine.node.path, map_label)
+        if connected in self._connected:
             return
         if state_machine.state_machine_type == sfn.StateMachineType.EXPRESS:
             # https://docs.aws.amazon.com/step-functions/latest/dg/choosing-workflow-type.html
@@ -133,22 +142,20 @@ class SharedSemaphore(Construct):
                 state_machine.node.path,
                 "Leave out state_machine_type.",
             )
-        self._connected.add(state_machine.node.path)
+        self._connected.add(connected)
         state_machine.add_to_role_policy(
             iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self.function_arn])
         )
-        place = Construct(state_machine, f"PermitsOf{self.node.path}")
-        self._allow_answers(place, state_machine)
-        self._watch(place, state_machine)
+        place = Construct(state_machine, _connection(f"PermitsOf{self.node.path}", map_label))
+        # As AWS names that of the children, in their tokens and events:
+        # https://docs.aws.amazon.com/step-functions/latest/dg/concepts-examine-map-run.html
+        arn = _connection(state_machine.state_machine_arn, map_label)
+        self._allow_answers(place, state_machine, arn, map_label)
+        self._watch(place, arn)
 
-    def _allow_answers(self, place: Construct, state_machine: sfn.StateMachine) -> None:
-        stack = Stack.of(place)
-        executions = stack.format_arn(
-            service="states",
-            resource="execution",
-            resource_name=f"{state_machine.state_machine_name}:*",
-            arn_format=ArnFormat.COLON_RESOURCE_NAME,
-        )
+    def _allow_answers(
+        self, place: Construct, state_machine: sfn.StateMachine, arn: str, map_label: str | None
+    ) -> None:
         role = self.function.role
         assert role is not None
         policy = iam.Policy(
@@ -159,25 +166,20 @@ class SharedSemaphore(Construct):
                 iam.PolicyStatement(
                     # The heartbeat asks whether somebody still waits.
                     actions=["states:SendTaskSuccess", "states:SendTaskFailure", "states:SendTaskHeartbeat"],
-                    resources=[state_machine.state_machine_arn],
+                    resources=[arn],
                 ),
                 iam.PolicyStatement(
                     # How the sweeper learns that an event was lost, or that a holder was never told.
                     actions=["states:DescribeExecution", "states:GetExecutionHistory"],
-                    resources=[executions],
+                    resources=[executions_of(state_machine, label=map_label)],
                 ),
             ],
         )
-        acknowledge(
-            policy,
-            {
-                f"AwsSolutions-IAM5[Resource::{as_in_findings(stack, executions)}]": "The name of an execution is "
-                "not known before it is started; all are of this one state machine."
-            },
-        )
+        acknowledge_executions(policy, state_machine, label=map_label)
 
-    def _watch(self, place: Construct, state_machine: sfn.StateMachine) -> None:
+    def _watch(self, place: Construct, arn: str) -> None:
         # Beside the state machine, with a function as target: the arrangement that makes no cycle between stacks.
+        # Nobody says whether children of a Map send such events: the sweeper asks after their holders in any case.
         events.Rule(
             place,
             "Ended",
@@ -187,7 +189,7 @@ class SharedSemaphore(Construct):
                 source=["aws.states"],
                 detail_type=["Step Functions Execution Status Change"],
                 detail={
-                    "stateMachineArn": [state_machine.state_machine_arn],
+                    "stateMachineArn": [arn],
                     "status": ["FAILED", "TIMED_OUT", "ABORTED"],
                 },
             ),
@@ -488,26 +490,33 @@ class _EveryGuardIsConnected:
     def _problems(self, machine: sfn.CfnStateMachine) -> Iterator[str]:
         owner = (machine.node.scope or machine).node.path
         definition = _definition(machine)
-        for comment, distributed in _comments(definition):
+        for comment, label in _comments(definition):
             guard = self._guards.get(comment)
             if guard is None:
                 continue
-            if owner not in self._connected:
+            if label == _UNKNOWN:
+                yield (
+                    f"{owner}: the guard {guard} must not be in a distributed Map without a label, whose items are "
+                    "executions nobody knows. Give the Map a label and call semaphore.connect(state_machine, "
+                    "map_label=…), or guard the Map itself, or limit it with max_concurrency."
+                )
+            elif _connection(owner, label) not in self._connected:
+                of_map = "" if label is None else f", map_label={label!r}"
                 yield (
                     f"{owner}: the state machine with the guard {guard} must be connected to the semaphore "
                     f"{self._semaphore.node.path}, or it gets no permits and gives none back when it is aborted. "
-                    "Call semaphore.connect(state_machine)."
+                    f"Call semaphore.connect(state_machine{of_map})."
                 )
             if definition.get("QueryLanguage") == "JSONata":
                 yield (
                     f"{owner}: the state machine with the guard {guard} must be in JSONPath, as the guard is. "
                     "Leave out query_language, and set it for single states."
                 )
-            if distributed:
-                yield (
-                    f"{owner}: the guard {guard} must not be in a distributed Map, whose items are executions of their "
-                    "own. Guard the Map itself, or limit it with max_concurrency."
-                )
+
+
+def _connection(name: str, map_label: str | None) -> str:
+    """What is of a state machine, or of the children of its Map, as AWS names it."""
+    return name if map_label is None else f"{name}/{map_label}"
 
 
 def _definition(machine: sfn.CfnStateMachine) -> Any:
@@ -520,14 +529,15 @@ def _definition(machine: sfn.CfnStateMachine) -> Any:
         return None
 
 
-def _comments(value: Any, distributed: bool = False) -> Iterator[tuple[str, bool]]:
-    """Every comment in a definition, and whether it is within a distributed Map."""
+def _comments(value: Any, label: str | None = None) -> Iterator[tuple[str, str | None]]:
+    """Every comment in a definition, and the label of the distributed Map that it is in."""
     if isinstance(value, list):
         for inner in value:
-            yield from _comments(inner, distributed)
+            yield from _comments(inner, label)
     elif isinstance(value, dict):
-        distributed = distributed or value.get("ProcessorConfig", {}).get("Mode") == "DISTRIBUTED"
         if isinstance(value.get("Comment"), str):
-            yield value["Comment"], distributed
-        for inner in value.values():
-            yield from _comments(inner, distributed)
+            yield value["Comment"], label
+        for key, inner in value.items():
+            config = inner.get("ProcessorConfig", {}) if isinstance(inner, dict) else {}
+            distributed = key in ("ItemProcessor", "Iterator") and config.get("Mode") == "DISTRIBUTED"
+            yield from _comments(inner, value.get("Label", _UNKNOWN) if distributed else label)

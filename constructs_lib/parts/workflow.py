@@ -13,12 +13,9 @@ from constructs import Construct
 from .acknowledgements import acknowledge
 from .alarms import alarm_on
 from .execution_log import execution_log
-from .handlers import Handler, Message, task_state
+from .handlers import Handler, Message, Watcher
 from .job import ERROR, LONGEST_EXECUTION, TIME_FOR_HANDLERS, Job
-from .retry import RetryPolicy
-
-# A handler that fails is called again for half a minute at most, then its message is kept.
-_HANDLER_RETRY = RetryPolicy(max_attempts=4)
+from .telling import Telling
 
 # Endings that the state machine itself cannot see.
 _UNSEEN_ERRORS = ("States.Runtime", "States.DataLimitExceeded")
@@ -45,6 +42,7 @@ class Workflow(Construct):
         dead_letters: Keeps what could not be told.
         on_failure: Who is told of a failure.
         on_success: Who is told of a success.
+        on_unseen_ending: Who is told of endings that no Catch can see. Default: ``on_failure``.
         state_machine_name: Default: a name that CloudFormation makes up.
         timeout: When the execution is timed out. Default: what the job can take at most, and 15 minutes for the
             handlers.
@@ -65,6 +63,7 @@ class Workflow(Construct):
         dead_letters: sqs.IQueue,
         on_failure: Sequence[Handler],
         on_success: Sequence[Handler] = (),
+        on_unseen_ending: Sequence[Watcher] | None = None,
         state_machine_name: str | None = None,
         timeout: Duration | None = None,
         fail_execution: bool = True,
@@ -77,10 +76,12 @@ class Workflow(Construct):
         self._description = {"name": name, **job.description()}
 
         failed = self._ending("Failed", fail_execution=fail_execution)
-        self.job = job.bind(self, on_failure=self._tell("Failure", on_failure, job, then=failed))
+        failure, success = self._telling("Failure", on_failure), self._telling("Success", on_success)
+        self.job = job.bind(self, on_failure=failure.states(self, then=failed, job=job))
         definition = self.job.chain
         if on_success:
-            definition = definition.next(self._tell("Success", on_success, job, then=None))
+            told = sfn.Succeed(self, "Success told")
+            definition = definition.next(success.states(self, then=told, job=job))
 
         self.log_group = execution_log(self, "Log", retention=log_retention)
         self.state_machine = sfn.StateMachine(
@@ -97,10 +98,10 @@ class Workflow(Construct):
             ),
             tracing_enabled=True,
         )
-        self._grant(on_failure, on_success)
-        for other in self.job.connections:
+        self._grant()
+        for other in (failure, success, *self.job.connections):
             other.connect(self.state_machine)
-        self.unseen_endings = self._watch(on_failure)
+        self.unseen_endings = self._watch(on_failure if on_unseen_ending is None else on_unseen_ending)
         self.alarms = self._make_alarms(name, alarm_actions)
 
     # --- states -----------------------------------------------------------------------------------------
@@ -110,36 +111,10 @@ class Workflow(Construct):
             return sfn.Succeed(self, f"{state}, and told")
         return sfn.Fail(self, state, error_path=f"$.{ERROR}.Error", cause_path=f"$.{ERROR}.Cause")
 
-    def _tell(
-        self, occasion: str, handlers: Sequence[Handler], job: Job, *, then: sfn.IChainable | None
-    ) -> sfn.IChainable:
-        """The states that tell the handlers in order; what cannot be told is kept, and the next one is told."""
-        message = {
-            "Response.$": "$",
-            "Execution": {
-                "Execution.$": "$$.Execution",
-                "State.$": "$$.State",
-                "StateMachine.$": "$$.StateMachine",
-            },
-        }
-        following = then or sfn.Succeed(self, f"{occasion} told")
-        for number, handler in reversed(list(enumerate(handlers, start=1))):
-            place = Construct(self, f"{occasion}Handler{number}")
-            handler.prepare(place, job)
-            which = f"{number} " if len(handlers) > 1 else ""
-            tell = handler.state(place, f"Tell {which}of the {occasion.lower()}", message, self._description)
-            keep = task_state(
-                place,
-                f"Keep what {which}was not told of the {occasion.lower()}",
-                "sqs:sendMessage",
-                {"QueueUrl": self._dead_letters.queue_url, "MessageBody": message},
-            )
-            for state, on_error in ((tell, keep), (keep, following)):
-                _HANDLER_RETRY.apply_to(state, errors=["States.ALL"])
-                state.add_catch(on_error, errors=["States.ALL"], result_path=sfn.JsonPath.DISCARD)
-                state.next(following)
-            following = tell
-        return following
+    def _telling(self, occasion: str, handlers: Sequence[Handler]) -> Telling:
+        return Telling(
+            occasion=occasion, handlers=handlers, description=self._description, dead_letters=self._dead_letters
+        )
 
     def _longest_execution(self) -> Duration:
         needed = self.job.longest_run.plus(TIME_FOR_HANDLERS)
@@ -147,13 +122,9 @@ class Workflow(Construct):
 
     # --- around the state machine -----------------------------------------------------------------------
 
-    def _grant(self, *handlers: Sequence[Handler]) -> None:
+    def _grant(self) -> None:
         for statement in self.job.statements:
             self.state_machine.add_to_role_policy(statement)
-        for handler in dict.fromkeys(handler for group in handlers for handler in group):
-            handler.grant(self.state_machine)
-        if any(handlers):
-            self._dead_letters.grant_send_messages(self.state_machine)
         acknowledge(
             self.state_machine.role,
             {
@@ -163,9 +134,9 @@ class Workflow(Construct):
             },
         )
 
-    def _watch(self, handlers: Sequence[Handler]) -> events.Rule | None:
-        """Tells the handlers of the endings that no Catch can see."""
-        if not handlers:
+    def _watch(self, watchers: Sequence[Watcher]) -> events.Rule | None:
+        """Tells them of the endings that no Catch can see."""
+        if not watchers:
             return None
         message: Message = {
             "Response": {"StatusChange": events.EventField.from_path("$.detail")},
@@ -191,11 +162,11 @@ class Workflow(Construct):
                     "$or": [
                         {"status": ["TIMED_OUT", "ABORTED"]},
                         # Told twice is better than never: also when the event does not say what the error was.
-                        {"status": ["FAILED"], "error": [*_UNSEEN_ERRORS, {"exists": False}]},
+                        {"status": ["FAILED"], "error": [*_UNSEEN_ERRORS, *self.job.uncaught, {"exists": False}]},
                     ],
                 },
             ),
-            targets=[handler.rule_target(message, self._description, self._dead_letters) for handler in handlers],
+            targets=[watcher.rule_target(message, self._description, self._dead_letters) for watcher in watchers],
         )
 
     def _make_alarms(self, name: str, actions: Sequence[cloudwatch.IAlarmAction]) -> Mapping[str, cloudwatch.Alarm]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from demo.play import Scenario
-from demo.scenarios import pipeline, scheduled, semaphore, spool
+from demo.scenarios import distributed_map, pipeline, scheduled, semaphore, spool
 from demo.stage import Stage
 
 PARTS: Mapping[str, Callable[[Stage], Sequence[Scenario]]] = {
@@ -11,4 +11,5 @@ PARTS: Mapping[str, Callable[[Stage], Sequence[Scenario]]] = {
     "semaphore": semaphore.scenarios,
     "pipeline": pipeline.scenarios,
     "spool": spool.scenarios,
+    "map": distributed_map.scenarios,
 }

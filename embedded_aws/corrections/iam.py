@@ -1,5 +1,7 @@
 """AWS IAM: what a policy is told about a request."""
 
+import contextlib
+import json
 from typing import Any
 
 from ministack.core import iam_actions, iam_evaluator
@@ -42,3 +44,22 @@ def a_batch_takes_the_permission_of_its_entries(stock: AnyFunction, service: str
     """
     action = stock(service, *request)
     return str(action).removesuffix("Batch") if service == "sqs" and action else action
+
+
+@correction(
+    iam_actions, "extract_resource_arn", "(service, method, path, headers, body, query_params, region, account_id)"
+)
+def a_map_run_takes_permissions_of_its_own(
+    stock: AnyFunction, service: str, method: str, path: str, headers: Any, body: bytes, *rest: Any
+) -> Any:
+    """Stock: with `enforce_iam`, DescribeMapRun and UpdateMapRun are checked against the resource `*`, so a policy that
+    names map runs denies them.
+
+    AWS: against the map run.
+    Document: Service Authorization Reference, "Actions, resources, and condition keys for AWS Step Functions".
+    """
+    if service == "states":
+        with contextlib.suppress(ValueError, AttributeError):
+            if map_run := json.loads(body).get("mapRunArn"):
+                return map_run
+    return stock(service, method, path, headers, body, *rest)

@@ -54,6 +54,22 @@ def an_inventory_lists_objects(stock: AnyFunction, reader: Any, effective: Any, 
     return items[: int(config["MaxItems"])] if config.get("MaxItems") else items
 
 
+@correction(sfn, "_parse_reader_items", "(text, config)")
+def backslashes_escape_in_a_csv_file(stock: AnyFunction, text: str, config: Any) -> Any:
+    """Stock: a backslash in a CSV file is one.
+
+    AWS: backslashes escape backslashes, quotation marks and delimiters; before anything else they are removed.
+    Document: Step Functions Developer Guide, "How Step Functions parses input CSV files".
+    """
+    if config.get("InputType") == "CSV" and "\\" in text:
+        delimiter = sfn._CSV_DELIMITERS.get(config.get("CSVDelimiter"), ",")
+        plain = io.StringIO(newline="")
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, escapechar="\\")
+        csv.writer(plain, delimiter=delimiter).writerows(rows)
+        text = plain.getvalue()
+    return stock(text, config)
+
+
 def _object(bucket: str, key: str) -> bytes:
     status, _, body = s3._get_object(bucket, key, {}, {})
     if status != 200:
@@ -63,7 +79,7 @@ def _object(bucket: str, key: str) -> bytes:
 
 def _rows(data: bytes) -> list[list[str]]:
     text = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
-    return [row for row in csv.reader(io.StringIO(text.decode())) if row]
+    return [row for row in csv.reader(io.StringIO(text.decode(), newline=""), escapechar="\\") if row]
 
 
 @correction(sfn, "_run_distributed_map", "(state_def, raw_input, effective, iterator, execution, ctx)")

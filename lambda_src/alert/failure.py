@@ -13,9 +13,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
-from alert.reading import MAX_SENTENCE, as_integer, as_object, as_objects, as_sentence, as_text, has_any, text_at
+from alert.reading import (
+    MAX_SENTENCE,
+    as_integer,
+    as_object,
+    as_objects,
+    as_sentence,
+    as_text,
+    has_any,
+    shortened,
+    text_at,
+)
 
 
 class Kind(StrEnum):
@@ -33,6 +44,7 @@ class Kind(StrEnum):
     ABORTED = "aborted"
     UNKNOWN = "unknown"
     SUCCEEDED = "succeeded"  # Never from `classify`: an alert may also be good news.
+    NOTICES = "left notices"  # Nor is this a failure.
 
 
 @dataclass(frozen=True)
@@ -127,6 +139,17 @@ LAMBDA_REFUSALS = (
     "Lambda.InvalidParameterValueException",
     "Lambda.ResourceNotFoundException",
 )
+# Errors of a whole run of a map; what else there is, is of its items.
+ACCOUNTS = {
+    "Aborted": Kind.ABORTED,
+    "States.Timeout": Kind.TIMED_OUT,
+    "States.ItemReaderFailed": Kind.CONFIGURATION,
+    "States.ResultWriterFailed": Kind.CONFIGURATION,
+}
+
+# Longer than a sentence: it has the reasons of many items.
+MAX_ACCOUNT = 8_000
+
 FUNCTION_TIMEOUT = r"Task timed out after [\d.]+ seconds"
 
 
@@ -139,8 +162,8 @@ def classify(error: str, cause: str, essential: Sequence[str]) -> Failure:
     32,768 characters, so that description may end in the middle:
     https://docs.aws.amazon.com/step-functions/latest/apireference/API_TaskFailedEventDetails.html
     """
-    document = _read_json(cause)
-    words = _quotable(cause)
+    document = read_cause(cause)
+    words = quotable(cause)
 
     if error == "States.Timeout":
         return _failure(Kind.TIMED_OUT, "The work took longer than allowed", words)
@@ -169,10 +192,10 @@ def ending(change: Mapping[str, Any], essential: Sequence[str]) -> Failure:
     """An execution that ended where no state could catch it."""
     status, error, cause = (as_text(change.get(key)) for key in ("status", "error", "cause"))
     if status == "ABORTED":
-        why = ": ".join(filter(None, (error, _quotable(cause))))
+        why = ": ".join(filter(None, (error, quotable(cause))))
         return _failure(Kind.ABORTED, "Somebody stopped the execution", why)
     if status == "TIMED_OUT":
-        return _failure(Kind.TIMED_OUT, "The execution took longer than allowed", _quotable(cause))
+        return _failure(Kind.TIMED_OUT, "The execution took longer than allowed", quotable(cause))
     if status == "SUCCEEDED":
         return Failure(Kind.SUCCEEDED, "The execution ended well.")
     return classify(error, cause, essential)
@@ -184,6 +207,21 @@ def success(result: Mapping[str, Any], essential: Sequence[str]) -> Failure:
     name = essential[0] if len(essential) == 1 else None
     code = next((each.exit_code for each in task.containers if each.name == name), None)
     return Failure(Kind.SUCCEEDED, "The work is done.", code, name, task.arn, task.started)
+
+
+def account(told: Mapping[str, Any]) -> Failure:
+    """What became of the items of a map: what it tells is written for people already."""
+    counts, notices = as_object(told.get("counts")), as_object(told.get("notices"))
+    if "error" not in told:
+        samples = (f"{text_at(one, 'item')}: {text_at(one, 'notice')}" for one in as_objects(notices.get("samples")))
+        where = text_at(notices, "location", MAX_SENTENCE)
+        what = f"Notices: {as_integer(notices.get('count')) or 0:,}. {'; '.join(samples)}. All: {where}."
+        return Failure(Kind.NOTICES, shortened(what, MAX_ACCOUNT))
+    failed = as_object(told["error"])
+    if not failed:
+        done, total = (as_integer(counts.get(key)) or 0 for key in ("succeeded", "total"))
+        return Failure(Kind.SUCCEEDED, f"{done:,} of {total:,} items were processed.")
+    return Failure(ACCOUNTS.get(as_text(failed.get("Error")), Kind.APPLICATION), text_at(failed, "Cause", MAX_ACCOUNT))
 
 
 def _failure(kind: Kind, what: str, words: str, started: bool | None = None) -> Failure:
@@ -373,7 +411,7 @@ def _blame(container: _Container) -> int:
 _QUOTATION = " :='\""
 
 
-def _quotable(cause: str) -> str:
+def quotable(cause: str) -> str:
     """AWS's own words in a plain cause: up to the first brace, where somebody's data begins."""
     words, brace, _ = cause.partition("{")
     return f"{words.rstrip(_QUOTATION)} …" if brace and words.strip() else words
@@ -382,11 +420,11 @@ def _quotable(cause: str) -> str:
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?P<end>")?|[][{},]', re.DOTALL)
 
 
-def _read_json(cause: str) -> Mapping[str, Any]:
+def read_cause(cause: str) -> Mapping[str, Any]:
     """The JSON object in a cause, or what is left of it when the cause was cut; empty when there is none."""
     if not cause.lstrip().startswith("{"):
         return {}
-    for candidate in (cause, *_mended(cause)):
+    for candidate in chain((cause,), _mended(cause)):
         with suppress(ValueError, RecursionError):
             return as_object(json.loads(candidate))
     return {}

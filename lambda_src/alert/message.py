@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from alert.failure import Failure, Kind, classify, ending, success
+from alert.failure import Failure, Kind, account, classify, ending, success
 from alert.reading import as_integer, as_object, as_objects, as_sentence, as_text, printable, shortened, text_at
 
 # The message has to pass SNS (256 KiB with its attributes) and the alert has to pass as the result of a
@@ -42,7 +42,10 @@ REFUSALS = {
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S UTC"
 
 # Kinds of jobs that are not launched: of these nobody counts how often they were tried.
-NOT_LAUNCHED = ("lambda", "chain")
+NOT_LAUNCHED = ("lambda", "chain", "map")
+
+# Kinds of what is told of that are no failures.
+GOOD = (Kind.SUCCEEDED, Kind.NOTICES)
 
 # Keys that a state machine puts beside its input.
 OUR_KEYS = ("error", "launch", "result", "StatusChange")
@@ -133,7 +136,7 @@ class Alert:
         return {**fields, **strings, "refusals": list(self.refusals)}
 
     def _outcome(self) -> str:
-        return self.kind if self.kind is Kind.SUCCEEDED else f"failed: {self.kind}"
+        return self.kind if self.kind in GOOD else f"failed: {self.kind}"
 
     def _launches(self) -> str | None:
         if self.launches is None:
@@ -150,10 +153,12 @@ def alert_from(event: object) -> Alert:
 
     containers = as_objects(job.get("containers"))
     essential = [text_at(each, "name") for each in containers if each.get("essential") is not False]
-    failure = _outcome(response, essential)
-    deciding = failure.container or next(iter(essential), None)
     kind, group = text_at(job, "kind"), text_at(job, "logGroup", 512)
-    if kind in NOT_LAUNCHED:
+    failure = _outcome(response, essential, kind)
+    deciding = failure.container or next(iter(essential), None)
+    if kind == "map":
+        stream, no_log = None, "Each item has a log of its own."
+    elif kind in NOT_LAUNCHED:
         stream, no_log = None, "Which log stream it wrote to is not known."
     else:
         stream, no_log = _log_stream(failure, _named(containers, deciding))
@@ -173,7 +178,7 @@ def alert_from(event: object) -> Alert:
         container=failure.container,
         task_arn=failure.task_arn,
         execution_arn=arn or None,
-        execution_link=_execution_link(arn),
+        execution_link=execution_link(arn),
         log_stream=stream,
         log_link=_log_link(stream, failure.task_arn or arn) if stream else _group_link(group, arn),
         log_text=no_log,
@@ -181,16 +186,23 @@ def alert_from(event: object) -> Alert:
     )
 
 
-def _outcome(response: Mapping[str, Any], essential: Sequence[str]) -> Failure:
+def _outcome(response: Mapping[str, Any], essential: Sequence[str], kind: str) -> Failure:
     change, failed = as_object(response.get("StatusChange")), as_object(response.get("error"))
     if change:
         return ending(change, essential)
+    # Where a map failed before it had an account, there is its input instead.
+    if kind == "map" and _is_account(response):
+        return account(response)
     # The result decides: after a relaunch that succeeded, the error of the launch before is still beside it.
     if "result" in response:
         return success(as_object(response["result"]), essential)
     if "error" in response:
         return classify(as_text(failed.get("Error")), as_text(failed.get("Cause")), essential)
     return Failure(Kind.UNKNOWN, "The event holds neither an error nor a result.")
+
+
+def _is_account(response: Mapping[str, Any]) -> bool:
+    return {"counts", "summary"} <= set(response)
 
 
 def _launches(response: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
@@ -218,7 +230,7 @@ def _log_stream(failure: Failure, container: Mapping[str, Any]) -> tuple[LogStre
     return LogStream(group, f"{prefix}/{text_at(container, 'name')}/{task_id}"), ""
 
 
-def _execution_link(arn: str) -> str | None:
+def execution_link(arn: str) -> str | None:
     console, region = _console(arn)
     return f"{console}/states/home?region={region}#/v2/executions/details/{arn}" if console else None
 
@@ -249,7 +261,7 @@ def _fragment(text: str) -> str:
 def _input(response: Mapping[str, Any], execution: Mapping[str, Any], change: Mapping[str, Any]) -> str:
     if "Input" in execution:
         value = execution["Input"]
-    elif change:
+    elif change or _is_account(response):
         value = change.get("input") or "not recorded"
     else:
         value = {key: value for key, value in response.items() if key not in OUR_KEYS}

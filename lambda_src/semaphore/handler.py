@@ -19,6 +19,7 @@ from semaphore.metrics import Measurements
 from semaphore.protocol import (
     Commit,
     Committed,
+    Counter,
     Effect,
     EndOf,
     Enqueue,
@@ -31,6 +32,7 @@ from semaphore.protocol import (
     MarkTold,
     ReadAll,
     ReadLine,
+    Refusal,
     Refuse,
     ReleaseLater,
     SetCounter,
@@ -171,7 +173,10 @@ def set_limit(edge: "Edge", event: Mapping[str, Any], config: Settings) -> dict[
 
 
 def pause(edge: "Edge", event: Mapping[str, Any], config: Settings) -> dict[str, Any]:
-    return configure(edge, event, config, paused=True)
+    new_work = event.get("newWork", "wait")
+    if new_work not in ("wait", "fail"):
+        refuse("newWork must be wait or fail", new_work)
+    return configure(edge, event, config, paused=True, refuses=new_work == "fail")
 
 
 def resume(edge: "Edge", event: Mapping[str, Any], config: Settings) -> dict[str, Any]:
@@ -179,12 +184,18 @@ def resume(edge: "Edge", event: Mapping[str, Any], config: Settings) -> dict[str
 
 
 def configure(
-    edge: "Edge", event: Mapping[str, Any], config: Settings, *, limit: int | None = None, paused: bool | None = None
+    edge: "Edge",
+    event: Mapping[str, Any],
+    config: Settings,
+    *,
+    limit: int | None = None,
+    paused: bool | None = None,
+    refuses: bool = False,
 ) -> dict[str, Any]:
     if "key" in event:
-        edge.run(protocol.configure(key_of(event), config, limit=limit, paused=paused))
+        edge.run(protocol.configure(key_of(event), config, limit=limit, paused=paused, refuses=refuses))
     else:
-        for operation in edge.run(protocol.configure_all(config, limit=limit, paused=paused)):
+        for operation in edge.run(protocol.configure_all(config, limit=limit, paused=paused, refuses=refuses)):
             edge.run(operation)
     return status(edge, event, config)
 
@@ -198,18 +209,24 @@ def status(edge: "Edge", event: Mapping[str, Any], config: Settings) -> dict[str
     new = protocol.fresh(config, edge.table.defaults())
     return {
         "limitInCode": config.limit,
-        "newKeys": {"limit": new.limit, "paused": new.paused},
+        "newKeys": {"limit": new.limit, "paused": new.paused, "newWork": _new_work(new)},
         "keys": {
             key: {
                 "inUse": found.in_use,
                 "waiting": found.waiting,
                 "limit": (found.counter or new).limit,
                 "paused": (found.counter or new).paused,
+                "newWork": _new_work(found.counter or new),
                 "oldestWaiterSeconds": 0 if found.oldest is None else round(max(0.0, edge.now() - found.oldest), 3),
             }
             for key, found in sorted(usage.items())
         },
     }
+
+
+def _new_work(counter: Counter) -> str:
+    """What becomes of those who ask and are not let in."""
+    return "fail" if counter.refuses else "wait"
 
 
 ACTIONS: dict[str, Callable[["Edge", Mapping[str, Any], Settings], dict[str, Any]]] = {
@@ -288,8 +305,8 @@ class Edge:
                 self.table.enqueue(waiter)
             case Withdraw(waiter):
                 self.table.withdraw(waiter)
-            case Refuse(waiter, fail):
-                self._refuse(waiter, fail)
+            case Refuse(waiter, why):
+                self._refuse(waiter, why)
             case ReleaseLater():
                 self.table.release_later(effect)
             case MarkTold(holder):
@@ -313,12 +330,15 @@ class Edge:
         self.untold += [holder.permit.id for holder in unclear]
         return answers
 
-    def _refuse(self, waiter: Waiter, fail: bool) -> None:
-        if fail:
-            step_functions.fail(waiter.token, "Semaphore.Busy", f"no permit is free for {waiter.permit.key}")
-        else:
-            self.measured.skipped += 1
-            step_functions.refuse(waiter.token)
+    def _refuse(self, waiter: Waiter, why: Refusal) -> None:
+        match why:
+            case Refusal.SKIP:
+                self.measured.skipped += 1
+                step_functions.refuse(waiter.token)
+            case Refusal.BUSY:
+                step_functions.fail(waiter.token, "Semaphore.Busy", f"no permit is free for {waiter.permit.key}")
+            case Refusal.PAUSED:
+                step_functions.fail(waiter.token, "Semaphore.Paused", f"nobody is let in for {waiter.permit.key}")
 
     def report(self) -> None:
         """Prints what was measured, if anything was."""

@@ -103,6 +103,7 @@ class Counter:
         declared: The limit in the code of the deployment that last set it. An operator's limit stays until that
             number changes.
         paused: Whether nobody is let in.
+        refuses: Whether, while it is paused, who asks is refused instead of standing in line.
         next_start: When the next holder may start, where starts are paced.
         used_at: When a permit was last handed out or given back.
     """
@@ -111,6 +112,7 @@ class Counter:
     free: int
     declared: int
     paused: bool = False
+    refuses: bool = False
     next_start: float = 0
     used_at: float = 0
 
@@ -124,12 +126,14 @@ class Defaults:
         limit: The limit; `None` is the one in the code.
         declared: The limit in the code when the operator set it.
         paused: Whether a new key starts paused.
+        refuses: Whether it refuses while it is paused.
     """
 
     version: int
     limit: int | None = None
     declared: int | None = None
     paused: bool = False
+    refuses: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,12 +268,23 @@ class Told(Enum):
     """The call got no clear answer. The sweeper will see."""
 
 
+class Refusal(Enum):
+    """How somebody is told that there is no permit now."""
+
+    SKIP = auto()
+    """By an answer: the work is left out."""
+    BUSY = auto()
+    """By a failure: no permit is free."""
+    PAUSED = auto()
+    """By a failure: nobody is let in for now, and nobody is to wait."""
+
+
 @dataclass(frozen=True)
 class Refuse:
-    """Tells who asked that there is no permit now: as a failure, or as an answer. Reply: None."""
+    """Tells who asked that there is no permit now. Reply: None."""
 
     waiter: Waiter
-    fail: bool
+    why: Refusal
 
 
 @dataclass(frozen=True)
@@ -341,7 +356,8 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class SetCounter:
-    """Changes limit, declared limit and pause of a counter. Reply: whether it was done; not if these had changed.
+    """Changes limit, declared limit and pause of a counter, and whether it refuses. Reply: whether it was done; not if
+    these had changed.
 
     What is free moves with the limit, whatever it is by then. Without a counter in `line` it is made, provided that
     the defaults are as read.
@@ -368,6 +384,7 @@ class SetDefaults:
     limit: int | None
     declared: int
     paused: bool | None
+    refuses: bool = False
 
 
 @dataclass(frozen=True)
@@ -403,11 +420,11 @@ Repair = Generator[Effect, Any, bool]
 
 
 def acquire(waiter: Waiter, settings: Settings) -> Operation:
-    """Stands in line, and lets in whoever is first, if that is the caller."""
+    """Stands in line, and lets in whoever is first, if that is the caller; who is refused leaves the line again."""
     # Into the line first: who gives a permit back from now on sees the caller. Then the look: what was given back
     # before is seen by the caller.
     yield Enqueue(waiter)
-    yield from _serve(waiter.permit.key, settings, caller=waiter.execution)
+    yield from _serve(waiter.permit.key, settings, caller=waiter)
 
 
 def acquire_now(waiter: Waiter, settings: Settings, *, fail: bool) -> Operation:
@@ -416,7 +433,7 @@ def acquire_now(waiter: Waiter, settings: Settings, *, fail: bool) -> Operation:
         line: Line = yield ReadLine(waiter.permit.key)
         counter = line.counter or fresh(settings, line.defaults)
         if line.waiting or counter.paused or _weight(waiter, counter) > counter.free:
-            yield Refuse(waiter, fail)
+            yield Refuse(waiter, Refusal.BUSY if fail else Refusal.SKIP)
             return
         plan = _commit(waiter.permit.key, line, settings, [waiter], from_line=False)
         outcome = yield plan
@@ -490,7 +507,9 @@ def sweep(key: str, settings: Settings, *, turns: int = 1) -> Generator[Effect, 
     return [*repairs, _check_counter(key, snapshot, settings)]
 
 
-def configure(key: str, settings: Settings, *, limit: int | None = None, paused: bool | None = None) -> Operation:
+def configure(
+    key: str, settings: Settings, *, limit: int | None = None, paused: bool | None = None, refuses: bool = False
+) -> Operation:
     """Sets the limit of a key, or pauses or resumes it, and lets in whom that allows. `None` leaves it as it is."""
     while True:
         line: Line = yield ReadLine(key)
@@ -499,39 +518,42 @@ def configure(key: str, settings: Settings, *, limit: int | None = None, paused:
             # Declared too: the operator has seen the deployment that is running, and means this limit to outlive it.
             counter = replace(counter, limit=limit, free=counter.free + limit - counter.limit, declared=settings.limit)
         if paused is not None:
-            counter = replace(counter, paused=paused)
+            counter = replace(counter, paused=paused, refuses=refuses)
         if (yield SetCounter(key=key, line=line, counter=counter)):
             break
     yield from _serve(key, settings)
 
 
 def configure_all(
-    settings: Settings, *, limit: int | None = None, paused: bool | None = None
+    settings: Settings, *, limit: int | None = None, paused: bool | None = None, refuses: bool = False
 ) -> Generator[Effect, Any, list[Operation]]:
     """Does for every key, and for those that come into use later, what `configure` does for one.
 
     Returns the operations, one per key.
     """
     # First the defaults, then the list: a key that is not on it either starts with them, or finds them changed.
-    yield SetDefaults(limit=limit, declared=settings.limit, paused=paused)
+    yield SetDefaults(limit=limit, declared=settings.limit, paused=paused, refuses=refuses)
     keys: Sequence[str] = yield ListKeys()
-    return [configure(key, settings, limit=limit, paused=paused) for key in keys]
+    return [configure(key, settings, limit=limit, paused=paused, refuses=refuses) for key in keys]
 
 
 # --- steps that operations share ------------------------------------------------------------------------------------
 
 
-def _serve(key: str, settings: Settings, *, caller: str | None = None) -> Operation:
+def _serve(key: str, settings: Settings, *, caller: Waiter | None = None) -> Operation:
     """Lets in whoever is first in line, while there is room.
 
-    With a caller, only if the first in line is of that execution. Otherwise the first has a call of its own under way,
+    With a caller, only if the first in line is of its execution. Otherwise the first has a call of its own under way,
     or whoever made room for it has; as they go on until there is no more room, they serve those behind, too. Without
     this a burst of arrivals would fight over the same few permits, and most of its transactions would be cancelled.
     """
     while True:
         line: Line = yield ReadLine(key)
+        if caller is not None and (line.counter or fresh(settings, line.defaults)).refuses:
+            yield from _turn_away(caller, settings)
+            return
         chosen = _next(line, settings)
-        if not chosen or (caller is not None and chosen[0].execution != caller):
+        if not chosen or (caller is not None and chosen[0].execution != caller.execution):
             return
         # From here on the caller is one of those on whom others rely: it goes on until there is no more room.
         caller = None
@@ -560,6 +582,14 @@ def _clear(outcome: Committed | Known) -> Operation:
     if isinstance(outcome, Known):
         for waiter in outcome.waiters:
             yield Withdraw(waiter)
+
+
+def _turn_away(waiter: Waiter, settings: Settings) -> Operation:
+    """Refuses who asks during a pause. Those who came before it stay in line."""
+    # Should somebody let it in just now, it has two answers, and the first one counts: a permit that it is not told of
+    # goes on to the next.
+    yield Refuse(waiter, Refusal.PAUSED)
+    yield from _withdraw(waiter, settings)
 
 
 def _withdraw(waiter: Waiter, settings: Settings) -> Operation:
@@ -621,12 +651,12 @@ def _check_counter(key: str, snapshot: Snapshot, settings: Settings) -> Repair:
 
 
 def fresh(settings: Settings, defaults: Defaults | None) -> Counter:
-    limit, paused = settings.limit, False
+    limit, paused, refuses = settings.limit, False, False
     if defaults is not None:
-        paused = defaults.paused
+        paused, refuses = defaults.paused, defaults.refuses
         if defaults.limit is not None and defaults.declared == settings.limit:
             limit = defaults.limit
-    return Counter(limit=limit, free=limit, declared=settings.limit, paused=paused)
+    return Counter(limit=limit, free=limit, declared=settings.limit, paused=paused, refuses=refuses)
 
 
 def _weight(waiter: Waiter, counter: Counter) -> int:

@@ -177,7 +177,7 @@ class Table:
             "ConsistentRead": True,
             **_expressions(
                 ProjectionExpression=(
-                    "#key, #item, #weight, #askedAt, #limit, #free, #declared, #paused, #nextStart, #usedAt"
+                    "#key, #item, #weight, #askedAt, #limit, #free, #declared, #paused, #refuses, #nextStart, #usedAt"
                 )
             ),
         }
@@ -203,15 +203,19 @@ class Table:
         else:
             update = self._change(
                 {"key": effect.key, "item": COUNTER},
-                "SET #limit = :limit, #declared = :declared, #paused = :paused ADD #free :change",
-                "#limit = :seenLimit AND #declared = :seenDeclared AND #paused = :seenPaused",
+                "SET #limit = :limit, #declared = :declared, #paused = :paused, #refuses = :refuses ADD #free :change",
+                "#limit = :seenLimit AND #declared = :seenDeclared AND #paused = :seenPaused"
+                # Counters of earlier versions do not say.
+                " AND (#refuses = :seenRefuses OR attribute_not_exists(#refuses))",
                 limit=wanted.limit,
                 declared=wanted.declared,
                 paused=wanted.paused,
+                refuses=wanted.refuses,
                 change=wanted.limit - seen.limit,
                 seenLimit=seen.limit,
                 seenDeclared=seen.declared,
                 seenPaused=seen.paused,
+                seenRefuses=seen.refuses,
             )
             actions = [{"Update": update}]
         return self._transact(actions)
@@ -234,7 +238,7 @@ class Table:
         if effect.limit is not None:
             changes |= {"limit": effect.limit, "declared": effect.declared}
         if effect.paused is not None:
-            changes["paused"] = effect.paused
+            changes |= {"paused": effect.paused, "refuses": effect.refuses}
         assignments = ", ".join(f"#{name} = :{name}" for name in changes)
         self._client.update_item(
             TableName=self._name,
@@ -262,6 +266,7 @@ class Table:
                 free=seen.free + commit.change,
                 declared=seen.declared,
                 paused=seen.paused,
+                refuses=seen.refuses,
                 next_start=commit.next_start,
                 used_at=commit.line.now,
             )
@@ -328,6 +333,7 @@ class Table:
             limit=int(item["limit"]) if "limit" in item else None,
             declared=int(item["declared"]) if "declared" in item else None,
             paused=item.get("paused", False),
+            refuses=item.get("refuses", False),
         )
 
     def _note(self, holder: Holder, condition: str, **values: Value) -> None:
@@ -429,6 +435,7 @@ def _counter_item(key: str, counter: Counter) -> dict[str, Value]:
         "free": counter.free,
         "declared": counter.declared,
         "paused": counter.paused,
+        "refuses": counter.refuses,
         "nextStart": counter.next_start,
         "usedAt": counter.used_at,
     }
@@ -440,6 +447,7 @@ def _counter(item: Item) -> Counter:
         free=int(item["free"]),
         declared=int(item["declared"]),
         paused=item["paused"],
+        refuses=item.get("refuses", False),
         next_start=float(item["nextStart"]),
         used_at=float(item["usedAt"]),
     )

@@ -16,6 +16,7 @@ import boto3
 
 from embedded_metrics import metrics_record
 from pipeline.patience import ONE_REQUEST, Patience
+from spool.decide import NOT_LET_IN
 from spool.ledger import dynamodb
 from spool.metrics import log
 from spool.requests import refuse
@@ -109,11 +110,12 @@ def lambda_() -> Any:
 
 
 def handle(event: object, context: Any) -> dict[str, Any]:
-    """Counts the end of an execution, or probes, and sets the gate.
+    """Counts the end of an execution, unless the gate kept it out, or probes, and sets the gate.
 
     The event: a "Step Functions Execution Status Change" as it is, or {"action": "probe"}. Environment:
-    `SEMAPHORE_FUNCTION`; `TABLE_NAME`; `FAILURES`, after how many in a row it opens; `REPROCESSOR_FUNCTION`, which is
-    told to reprocess when it closes, may be empty. What AWS refuses is raised, so that the event comes again; the gate
+    `SEMAPHORE_FUNCTION`; `TABLE_NAME`; `FAILURES`, after how many in a row it opens; `NEW_WORK`, what becomes of what
+    arrives while it is open, `wait` or `fail`; `REPROCESSOR_FUNCTION`, which is told to reprocess when it closes, may
+    be empty; `HOLD`, the name in metrics. What AWS refuses is raised, so that the event comes again; the gate
     that was not set then is set by the next call.
     """
     request = event if isinstance(event, dict) else refuse("the event must be an object", event)
@@ -124,7 +126,10 @@ def handle(event: object, context: Any) -> dict[str, Any]:
     elif isinstance(detail, dict) and detail.get("status") in (*FAILURES, "SUCCEEDED"):
         ending = f"{detail.get('executionArn')}#{detail.get('redriveCount', 0)}"
         failed, most = detail["status"] in FAILURES, int(os.environ["FAILURES"])
-        breaker = edge.change(lambda breaker: after_ending(breaker, ending, failed=failed, most=most))
+        if detail.get("error") in NOT_LET_IN:
+            breaker = edge.read()
+        else:
+            breaker = edge.change(lambda breaker: after_ending(breaker, ending, failed=failed, most=most))
     else:
         refuse("the event must be a status change of an execution, or a probe", event)
     breaker = edge.apply(breaker)
@@ -212,7 +217,7 @@ class _Edge:
         """Sets the semaphore as the state says. Each request may be made twice."""
         function = os.environ["SEMAPHORE_FUNCTION"]
         if state == "open":
-            self._invoke(function, {"action": "pause"})
+            self._invoke(function, {"action": "pause", "newWork": os.environ["NEW_WORK"]})
         elif state == "half-open":
             self._invoke(function, {"action": "set-limit", "limit": 1})
             self._invoke(function, {"action": "resume"})

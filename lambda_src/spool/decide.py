@@ -12,6 +12,9 @@ Way = Literal["restart", "redrive", "drop"]
 WAYS: tuple[Way, ...] = ("restart", "redrive", "drop")
 """What is done with a failure for good."""
 
+NOT_LET_IN = ("Semaphore.Busy", "Semaphore.Paused", "Semaphore.WaitTimeout")
+"""Errors of those that a semaphore did not let in: they were not tried, and say nothing of what is behind it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
@@ -121,9 +124,16 @@ def is_target(envelope: Envelope, targets: Collection[str]) -> bool:
     return envelope.state_machine in targets
 
 
-def is_exhausted(attempt: int, *, pardoned: int, most_attempts: int) -> bool:
-    """Whether a failure was tried often enough: of those attempts that count, all have failed."""
-    return attempt - min(pardoned, attempt) >= most_attempts
+def is_exhausted(attempt: int, *, pardoned: int, most_attempts: int, not_let_in: int = 0) -> bool:
+    """Whether a failure was tried often enough: of those attempts that count, all have failed.
+
+    Args:
+        attempt: Which attempt has failed.
+        pardoned: Up to which one they do not count.
+        most_attempts: How many are enough.
+        not_let_in: How many of those after that were none, as a semaphore did not let them in.
+    """
+    return attempt - min(pardoned, attempt) - not_let_in >= most_attempts
 
 
 LONGEST_SAMPLE = 500

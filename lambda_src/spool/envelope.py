@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Literal, NoReturn
 
+from json_text import members
+
 SCHEMA_VERSION = 1
 
 Status = Literal["FAILED", "TIMED_OUT", "ABORTED"]
@@ -107,7 +109,7 @@ def read(body: str, *, key_path: str = "") -> Envelope:
         UnreadableError: it is not ours, or of a later version.
     """
     try:
-        texts = _members(body)
+        texts = members(body)
         # All but the input, which goes on as it was written.
         fields = {name: json.loads(text) for name, text in texts.items() if name != "input"}
     except (ValueError, RecursionError) as problem:
@@ -155,51 +157,6 @@ def key_at(path: str, text: str) -> str:
     except (ValueError, LookupError, TypeError, RecursionError):
         return ""
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
-
-
-def _members(body: str) -> dict[str, str]:
-    """The members of a JSON object, each as it was written: 1.10 stays 1.10, and 1e400 a number."""
-    decoder = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_constant)
-    members: dict[str, str] = {}
-    place = _expect(body, 0, "{")
-    if body[place : place + 1] == "}":
-        _expect_end(body, place + 1)
-        return members
-    while True:
-        name, end = decoder.raw_decode(body, place)
-        if not isinstance(name, str):
-            raise ValueError("a name must be text")
-        start = _expect(body, end, ":")
-        _, end = decoder.raw_decode(body, start)
-        members[name] = body[start:end]
-        place = _skip(body, end)
-        if body[place : place + 1] == "}":
-            _expect_end(body, place + 1)
-            return members
-        place = _expect(body, place, ",")
-
-
-def _skip(body: str, place: int) -> int:
-    while body[place : place + 1] in (" ", "\t", "\n", "\r"):
-        place += 1
-    return place
-
-
-def _expect(body: str, place: int, sign: str) -> int:
-    """Where the next thing begins behind a sign."""
-    place = _skip(body, place)
-    if body[place : place + 1] != sign:
-        raise ValueError(f"{sign} is missing at character {place}")
-    return _skip(body, place + 1)
-
-
-def _expect_end(body: str, place: int) -> None:
-    if _skip(body, place) != len(body):
-        raise ValueError("something stands behind the object")
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _location(fields: Mapping[str, Any]) -> Location | None:

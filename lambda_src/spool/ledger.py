@@ -110,9 +110,9 @@ class Ledger:
         put = {"TableName": self._name, "Item": _written(item), "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
         return {"Put": {**put, **_expressions(ConditionExpression="attribute_not_exists(#id)")}}
 
-    def history(self, envelope: Envelope) -> list[dict[str, str]]:
-        """The failures before this one, the first is the oldest; at most the last 20."""
-        first = max(1, envelope.attempt - MOST_HISTORY)
+    def history(self, envelope: Envelope, *, after: int = 0) -> list[dict[str, str]]:
+        """The failures before this one and after an attempt, the first is the oldest; at most the last 20."""
+        first = max(after + 1, envelope.attempt - MOST_HISTORY)
         found = [self._get(_failure(envelope.id, attempt)) for attempt in range(first, envelope.attempt)]
         return [{name: each[name] for name in ("execution", "error", "cause", "failedAt")} for each in found if each]
 

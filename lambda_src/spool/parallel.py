@@ -10,6 +10,7 @@ from pipeline.patience import MARGIN, TimeIsOverError
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+Other = TypeVar("Other")
 
 
 def side_by_side(work: Callable[[Item], Answer], items: Iterable[Item], *, workers: int) -> list[Answer]:
@@ -19,6 +20,15 @@ def side_by_side(work: Callable[[Item], Answer], items: Iterable[Item], *, worke
         return [work(item) for item in items]
     with ThreadPoolExecutor(max_workers=min(workers, len(items))) as pool:
         return list(pool.map(work, items))
+
+
+def meanwhile(work: Callable[[], Answer], other: Callable[[], Other], *, workers: int) -> tuple[Answer, Other]:
+    """The answers of two that are done side by side, or one after the other where there is one worker."""
+    if workers == 1:
+        return work(), other()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        second = pool.submit(other)
+        return work(), second.result()
 
 
 def batches(items: Sequence[Item], size: int) -> list[Sequence[Item]]:

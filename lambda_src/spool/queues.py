@@ -53,15 +53,28 @@ class Queue:
         self._patience = patience
         self._workers = workers
 
-    def receive(self, most: int, *, seconds: int) -> list[Message]:
+    def count(self) -> int:
+        """How many messages are to be had, as far as SQS knows: those of the last minute may be missing."""
+        name = "ApproximateNumberOfMessages"
+        reply = self._patience.ask(lambda: self._client.get_queue_attributes(QueueUrl=self._url, AttributeNames=[name]))
+        return int(reply["Attributes"][name])
+
+    def receive(self, most: int, *, seconds: int, enough: int | None = None) -> list[Message]:
         """All messages that are to be had, up to `most` and `MOST_BYTES`; each once. Nobody else sees them for a while.
 
         What time is left for decides how many.
+
+        Args:
+            most: How many at the most.
+            seconds: For how long nobody else sees them.
+            enough: It stops when it has so many, and does not look whether there are more, which takes a second.
         """
         found: dict[str, Message] = {}
-        received, size, at_once, is_empty = 0, 0, 1, False
-        while not is_empty and received < most and size < MOST_BYTES:
-            needed = -(-(most - received) // BATCH)
+        received, size, is_empty = 0, 0, False
+        at_once = 1 if enough is None else MOST_RECEIVING
+        wanted = most if enough is None else min(most, enough)
+        while not is_empty and received < most and len(found) < wanted and size < MOST_BYTES:
+            needed = -(-(wanted - len(found)) // BATCH)
             try:
                 pages = side_by_side(lambda _: self._page(seconds), range(min(at_once, needed)), workers=self._workers)
             except TimeIsOverError:

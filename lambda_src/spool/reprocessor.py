@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 from pipeline.patience import MARGIN, Patience, TimeIsOverError
 from spool import requests
 from spool.decide import (
+    NOT_LET_IN,
     Contents,
     Failure,
     Message,
@@ -34,9 +35,9 @@ from spool.envelope import Envelope
 from spool.ledger import Ledger, dynamodb
 from spool.machines import Machines, NeverAcceptedError, Outcome, Run, State, s3, stepfunctions
 from spool.metrics import log, report
-from spool.parallel import Pace, batches, side_by_side
+from spool.parallel import Pace, batches, meanwhile, side_by_side
 from spool.queues import LONGEST_ATTRIBUTE, Queue, sqs
-from spool.requests import MOST
+from spool.requests import MOST, Selection
 
 CHUNK = 10
 """Failures that are settled, started and deleted together."""
@@ -70,7 +71,8 @@ class ReprocessError(Exception):
 class AnyQueue(Protocol):
     """See `queues.Queue`."""
 
-    def receive(self, most: int, *, seconds: int) -> list[Message]: ...
+    def count(self) -> int: ...
+    def receive(self, most: int, *, seconds: int, enough: int | None = None) -> list[Message]: ...
     def delete(self, messages: Sequence[Message]) -> None: ...
     def give_back(self, messages: Sequence[Message]) -> None: ...
     def send(self, message: Message, notes: Mapping[str, str]) -> None: ...
@@ -80,7 +82,7 @@ class AnyLedger(Protocol):
     """See `ledger.Ledger`."""
 
     def settle(self, wanted: Sequence[tuple[Envelope, Way]]) -> list[Way]: ...
-    def history(self, envelope: Envelope) -> list[dict[str, str]]: ...
+    def history(self, envelope: Envelope, *, after: int = 0) -> list[dict[str, str]]: ...
     def pardoned(self, id_: str) -> int: ...
     def pardon(self, id_: str, attempt: int) -> None: ...
 
@@ -184,6 +186,8 @@ class Taken:
     contents: Contents
     left: dict[str, Message]
     """What is still to be given back."""
+    may_be_more: bool = False
+    """Whether nobody has looked yet what the queue has besides."""
 
     def delete(self, messages: Sequence[Message]) -> None:
         if messages:
@@ -246,24 +250,35 @@ class Reprocessor:
 
     def reprocess(self, event: Mapping[str, Any]) -> dict[str, Any]:
         selection = requests.reprocess_of(event, most=self.settings.most)
-        with self._taken(self.spool) as taken:
-            meant = matching(taken.contents.failures, selection, now=self.clock())
-            targets = [each for each in meant if is_target(each.envelope, self.settings.targets)]
-            chosen = targets[: selection.most]
-            if selection.dry_run:
-                for each in chosen:
-                    self._tell(each, f"would {self._way(each)}")
-            else:
-                self._each(taken, self._park_unreadable, taken.contents.unreadable)
-                self._run_all(taken, chosen)
-        self.counts["NotATarget"] = len(meant) - len(targets)
-        return self._answer(
-            found=len(taken.contents.failures),
+        counted = 0 if selection.dry_run else self.spool.count()
+        # Which are the oldest shows only when all of them are there. Where all are meant, they need not wait for that.
+        with self._taken(self.spool, enough=counted if 0 < counted <= selection.most else None) as taken:
+            numbers, late = meanwhile(
+                lambda: self._reprocess(taken, taken.contents, selection),
+                lambda: self._take_more(taken),
+                workers=self.settings.workers,
+            )
+            numbers.update(self._reprocess(taken, late, replace(selection, most=selection.most - numbers["chosen"])))
+        self.counts["NotATarget"] = numbers["notATarget"]
+        return self._answer(**numbers, dryRun=selection.dry_run)
+
+    def _reprocess(self, taken: Taken, contents: Contents, selection: Selection) -> Counter[str]:
+        """Runs again what is meant of the contents. How many there were of what."""
+        meant = matching(contents.failures, selection, now=self.clock())
+        targets = [each for each in meant if is_target(each.envelope, self.settings.targets)]
+        chosen = targets[: selection.most]
+        if selection.dry_run:
+            for each in chosen:
+                self._tell(each, f"would {self._way(each)}")
+        else:
+            self._each(taken, self._park_unreadable, contents.unreadable)
+            self._run_all(taken, chosen)
+        return Counter(
+            found=len(contents.failures),
             matching=len(meant),
             notATarget=len(meant) - len(targets),
-            unreadable=len(taken.contents.unreadable),
+            unreadable=len(contents.unreadable),
             chosen=len(chosen),
-            dryRun=selection.dry_run,
         )
 
     def park(self, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,23 +310,45 @@ class Reprocessor:
     # --- taking and giving back -------------------------------------------------------------------------------------
 
     @contextmanager
-    def _taken(self, queue: AnyQueue, *, seconds: int | None = None) -> Iterator[Taken]:
-        """All that a queue has. What is not deleted by then is given back at the end."""
-        # Hidden for as long as this function may run, and a little longer.
-        messages = queue.receive(MOST, seconds=seconds or math.ceil(self.remaining()) + 30)
+    def _taken(self, queue: AnyQueue, *, seconds: int | None = None, enough: int | None = None) -> Iterator[Taken]:
+        """All that a queue has, or `enough` of it. What is not deleted by then is given back at the end."""
+        messages = queue.receive(MOST, seconds=seconds or self._hidden(), enough=enough)
         if queue is self.spool:
-            oldest = min((message.sent_at for message in messages), default=self.clock())
-            self.seconds["OldestFailureSeconds"] = max(0.0, self.clock() - oldest)
+            self._measure_age(messages)
         taken = Taken(
             queue=queue,
             contents=sort_out(messages, key_path=self.settings.key_path),
             left={message.id: message for message in messages},
+            may_be_more=enough is not None and len(messages) >= enough,
         )
         try:
             yield taken
         finally:
             if taken.left:
                 queue.give_back(list(taken.left.values()))
+
+    def _take_more(self, taken: Taken) -> Contents:
+        """What the queue has besides, if that is not known yet: what SQS did not count, or what came since."""
+        if not taken.may_be_more:
+            return Contents(failures=[], unreadable=[])
+        first = taken.contents
+        known = {each.id for failure in first.failures for each in failure.messages}
+        known |= {message.id for message, _ in first.unreadable}
+        messages = [one for one in self.spool.receive(MOST, seconds=self._hidden()) if one.id not in known]
+        self._measure_age(messages)
+        taken.left.update({message.id: message for message in messages})
+        late = sort_out(messages, key_path=self.settings.key_path)
+        # What was run again may have failed again by now. It waits for the next call, as do second copies.
+        lines = {failure.id for failure in first.failures}
+        return replace(late, failures=[failure for failure in late.failures if failure.id not in lines])
+
+    def _hidden(self) -> int:
+        """Seconds: for as long as this function may run, and a little longer."""
+        return math.ceil(self.remaining()) + 30
+
+    def _measure_age(self, messages: Sequence[Message]) -> None:
+        age = max((self.clock() - message.sent_at for message in messages), default=0.0)
+        self.seconds["OldestFailureSeconds"] = max(age, self.seconds.get("OldestFailureSeconds", 0.0))
 
     def _each(self, taken: Taken, work: Callable[[Item], Sequence[Message]], items: Sequence[Item]) -> None:
         """Does the work for each, and deletes the messages that it is done with. No trouble is another's trouble."""
@@ -425,7 +462,10 @@ class Reprocessor:
         if not is_exhausted(attempt, pardoned=0, most_attempts=most):
             return False
         try:
-            return is_exhausted(attempt, pardoned=self.ledger.pardoned(failure.id), most_attempts=most)
+            pardoned = self.ledger.pardoned(failure.id)
+            earlier = [each["error"] for each in self.ledger.history(failure.envelope, after=pardoned)]
+            not_let_in = sum(error in NOT_LET_IN for error in (*earlier, failure.envelope.error))
+            return is_exhausted(attempt, pardoned=pardoned, most_attempts=most, not_let_in=not_let_in)
         except TimeIsOverError as problem:
             self.stopped = str(problem)
         except Exception as problem:

@@ -20,7 +20,7 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_unknown_part(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "ONLY must be one of scheduled, semaphore, pipeline, spool, not 'nightly'" in refusal(
+    assert "ONLY must be one of scheduled, semaphore, pipeline, spool, map, not 'nightly'" in refusal(
         ["--only", "nightly"], capsys
     )
 

@@ -39,5 +39,6 @@ def test_alerts_are_found_by_execution(embedded_aws: EmbeddedAws) -> None:
         embedded_aws.client("sns").publish(TopicArn=topic, Subject=name, Message=f"about execution:{name}")
     assert mailbox.alert_about("execution:second").subject == "second"
     assert mailbox.alert_about("execution:first").subject == "first"
+    assert [alert.subject for alert in mailbox.alerts_about("execution:")] == ["first", "second"]
     with pytest.raises(TimeoutError, match="no alert"):
         mailbox.alert_about("execution:third", within=0.1)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from demo.runs import Step, is_ours, steps, visits
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -146,6 +148,29 @@ def test_who_is_aborted_at_work_is_not_said_to_have_waited() -> None:
         event(2, "ExecutionAborted"),
     ]
     assert steps(history) == [Step("waited", 0, 1, True, "permit")]
+
+
+@pytest.mark.parametrize(("event_type", "ok"), [("MapRunSucceeded", True), ("MapRunFailed", False)])
+def test_a_map_is_at_work_between_planning_and_accounting(event_type: str, ok: bool) -> None:
+    history = [
+        entered(0, "Plan"),
+        scheduled(0, "lambda", "invoke"),
+        exited(1, "Plan"),
+        entered(1, "Process items", "Map"),
+        event(1.5, "MapRunStarted"),
+        event(7, event_type),
+        exited(7, "Process items", "Map"),
+        entered(7, "Account for all items"),
+        scheduled(7, "lambda", "invoke"),
+        exited(8, "Account for all items"),
+        entered(8, "Tell of the failure"),
+        scheduled(8, "lambda", "invoke"),
+        exited(9, "Tell of the failure"),
+    ]
+    assert steps(history) == [
+        Step("task", 1.5, 7, ok, "map run"),
+        Step("told", 8, 9, True, "Tell of the failure"),
+    ]
 
 
 def test_who_started_an_execution_is_told_by_its_name() -> None:

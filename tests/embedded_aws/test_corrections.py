@@ -861,6 +861,19 @@ def _(aws: EmbeddedAws) -> Any:
     return run(aws, distributed({"Keep": KEEP}, ItemReader=reader)).error
 
 
+@on_aws("backslashes_escape_in_a_csv_file", [{"path": "C:\\new\n", "size": "1,0"}, {"path": 'a "b"', "size": ""}])
+def _(aws: EmbeddedAws) -> Any:
+    bucket = make_bucket(aws)
+    body = 'path,size\n"C:\\\\n\\ew\n",1\\,0\n"a ""b"""\n'
+    aws.client("s3").put_object(Bucket=bucket, Key="items.csv", Body=body)
+    reader = {
+        "Resource": "arn:aws:states:::s3:getObject",
+        "ReaderConfig": {"InputType": "CSV", "CSVHeaderLocation": "FIRST_ROW"},
+        "Parameters": {"Bucket": bucket, "Key": "items.csv"},
+    }
+    return run(aws, distributed({"Keep": KEEP}, ItemReader=reader)).output
+
+
 # Callbacks
 
 
@@ -1276,6 +1289,7 @@ def test_every_correction_is_observed() -> None:
         "a_token_is_of_a_state_machine",
         "a_mapping_takes_permissions_of_its_own",
         "a_batch_takes_the_permission_of_its_entries",
+        "a_map_run_takes_permissions_of_its_own",
         # It takes a minute to see a rule fire; see test_emulator.py.
         "rules_are_looked_at_every_second",
     }

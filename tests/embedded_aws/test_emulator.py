@@ -281,6 +281,39 @@ def test_whoever_changes_a_mapping_needs_permission_for_it(corrections: bool) ->
         assert may_both == (["done", "done"] if corrections else [denied, "done"])
 
 
+@pytest.mark.parametrize("corrections", [True, False])
+def test_whoever_looks_at_a_map_run_needs_permission_for_it(corrections: bool) -> None:
+    with EmbeddedAws(enforce_iam=True, corrections=corrections) as own:
+        iam, functions, sfn = own.client("iam"), own.client("lambda"), own.client("stepfunctions")
+        # That of the state machine.
+        iam.create_role(RoleName="any", AssumeRolePolicyDocument=TRUST)
+        config = {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
+        child = {"ProcessorConfig": config, "StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}}
+        each = {"Type": "Map", "ItemsPath": "$.items", "ItemProcessor": child, "End": True}
+        execution = run(own, {"Each": each}, data={"items": [1]}).arn
+        [map_run] = sfn.list_map_runs(executionArn=execution)["mapRuns"]
+
+        def looks(role_name: str, resource: str) -> str:
+            """What a function with permission for `resource` gets."""
+            role = iam.create_role(RoleName=role_name, AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+            statement = {"Effect": "Allow", "Action": "states:DescribeMapRun", "Resource": resource}
+            policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+            iam.put_role_policy(RoleName=role_name, PolicyName="look", PolicyDocument=policy)
+            body = (
+                f"return boto3.client('stepfunctions').describe_map_run(mapRunArn='{map_run['mapRunArn']}')['status']"
+            )
+            reply = functions.invoke(FunctionName=make_function(own, body, role=role))
+            answer = json.load(reply["Payload"])
+            if "FunctionError" in reply:
+                assert "AccessDenied" in answer["errorMessage"]
+                return "denied"
+            return str(answer)
+
+        runs = map_run["mapRunArn"].rpartition(":")[0]
+        assert looks("its-own", f"{runs}:*") == ("SUCCEEDED" if corrections else "denied")
+        assert looks("another", f"{runs}-another:*") == "denied"
+
+
 def test_functions_for_node_find_the_modules_of_this_repository(aws: EmbeddedAws) -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:

@@ -1,6 +1,7 @@
 """What the alert says, without AWS."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -259,3 +260,72 @@ def test_no_event_is_too_odd_for_an_alert(event: object) -> None:
     assert isinstance(alert, Alert)
     assert json.dumps(alert.to_dict())
     assert alert.text.encode()
+
+
+# --- a map ------------------------------------------------------------------------------------------------------------
+
+MAP = {"name": "Stack/Map", "kind": "map", "again": "$.again", "work": {"kind": "lambda", "function": "own"}}
+CAUSE = '37 of 10,000 items failed (allowed: 0). 30 times Lambda ValueError: no amount. Again: {"rerun": {}}'
+ACCOUNT = {
+    "failed": True,
+    "counts": {"total": 10_000, "succeeded": 9_963, "failed": 37, "notRun": 0, "notices": 2},
+    "error": {"Error": "ItemsFailed", "Cause": CAUSE},
+    "summary": "s3://results/runs/night/summary.json",
+    "notices": {
+        "count": 2,
+        "samples": [{"item": "a.csv", "notice": "empty"}, {"item": "b.csv", "notice": "old"}],
+        "location": "s3://results/runs/night/notices.jsonl",
+    },
+}
+
+
+def of_map(response: Mapping[str, Any]) -> dict[str, Any]:
+    return {"Response": dict(response), "Execution": {"Execution": {"Id": EXECUTION}}, "Job": MAP}
+
+
+def test_the_account_of_a_map_is_told_as_it_was_written() -> None:
+    alert = alert_from(of_map(ACCOUNT))
+    assert (alert.kind, alert.summary) == (Kind.APPLICATION, CAUSE)
+    assert alert.subject == "Stack/Map failed: application"
+    # Of many items, there is neither one launch nor one log.
+    assert "Tried" not in alert.text
+    assert "Each item has a log of its own." in alert.text
+    # What is told from outside has the account, and no input.
+    assert alert.text.endswith("Input of the execution:\nnot recorded")
+
+
+def test_a_long_account_is_told_as_a_whole() -> None:
+    long = " ".join(f"{number} times Error{number}." for number in range(300))
+    assert alert_from(of_map({**ACCOUNT, "error": {"Error": "ItemsFailed", "Cause": long}})).summary == long
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ("Aborted", Kind.ABORTED),
+        ("States.Timeout", Kind.TIMED_OUT),
+        ("States.ItemReaderFailed", Kind.CONFIGURATION),
+        ("States.ExceedToleratedFailureThreshold", Kind.APPLICATION),
+        ("NoItems", Kind.APPLICATION),
+    ],
+)
+def test_how_a_run_of_a_map_ended(error: str, kind: Kind) -> None:
+    alert = alert_from(of_map({**ACCOUNT, "error": {"Error": error, "Cause": "why"}}))
+    assert (alert.kind, alert.summary) == (kind, "why")
+
+
+def test_notices_are_no_failure() -> None:
+    alert = alert_from(of_map({name: ACCOUNT[name] for name in ("notices", "counts", "summary")}))
+    assert alert.subject == "Stack/Map left notices"
+    assert alert.summary == ("Notices: 2. a.csv: empty; b.csv: old. All: s3://results/runs/night/notices.jsonl.")
+
+
+def test_a_map_that_went_well() -> None:
+    alert = alert_from(of_map({**ACCOUNT, "failed": False, "error": None}))
+    assert (alert.kind, alert.summary) == (Kind.SUCCEEDED, "9,963 of 10,000 items were processed.")
+
+
+def test_a_map_that_failed_before_it_had_an_account() -> None:
+    missing = {"Error": "ItemsNotFound", "Cause": '{"errorMessage": "no list.csv", "errorType": "ItemsNotFound"}'}
+    alert = alert_from(of_map({"runDate": "2026-11-21", "error": missing}))
+    assert alert.summary == "The application raised ItemsNotFound: no list.csv."

@@ -134,7 +134,9 @@ def test_a_permit_that_cannot_be_given_back_changes_nothing_of_the_outcome(one_s
     assert (failed.error, failed.cause) == ("MyError", "mine")
 
 
-@pytest.mark.parametrize("answer", ["Semaphore.Busy", "Semaphore.WeightAboveLimit", "Semaphore.InvalidRequest"])
+@pytest.mark.parametrize(
+    "answer", ["Semaphore.Busy", "Semaphore.Paused", "Semaphore.WeightAboveLimit", "Semaphore.InvalidRequest"]
+)
 def test_an_answer_is_not_asked_for_again(answer: str, one_state: dict[str, Any]) -> None:
     outcome = run(one_state, Acquire_Quota=[Error(answer, "why")])
     assert (outcome.error, outcome.cause) == (answer, "why")

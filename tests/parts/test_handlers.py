@@ -15,7 +15,7 @@ from aws_cdk import aws_stepfunctions as sfn
 
 from asl_tools.resolve import state_machines
 from constructs_lib import AlertFunction, ConfigurationError, ErrorSpool
-from constructs_lib.parts.handlers import FunctionHandler, Handler, TopicHandler, as_handlers
+from constructs_lib.parts.handlers import FunctionHandler, Handler, TopicHandler, Watcher, as_handlers
 from tests.scheduled import template_of
 from tests.templates import only
 
@@ -35,7 +35,8 @@ MAKERS: dict[str, Callable[[cdk.Stack], Handler]] = {
 
 @pytest.mark.parametrize("handler", [AlertFunction, FunctionHandler, TopicHandler, ErrorSpool])
 def test_each_has_the_methods_of_the_contract(handler: type) -> None:
-    contract = {name: method for name, method in vars(Handler).items() if inspect.isfunction(method) and name[0] != "_"}
+    declared = {**vars(Watcher), **vars(Handler)}
+    contract = {name: method for name, method in declared.items() if inspect.isfunction(method) and name[0] != "_"}
     assert set(contract) == {"prepare", "state", "grant", "rule_target"}
     for name, method in contract.items():
         assert inspect.signature(getattr(handler, name)) == inspect.signature(method), name

@@ -39,7 +39,7 @@ def test_a_window_pauses_and_resumes_the_semaphore(stack: cdk.Stack) -> None:
     assert {
         (one["ScheduleExpression"], one["ScheduleExpressionTimezone"], one["Target"]["Input"]) for one in schedules
     } == {
-        ("cron(0 1 * * ? *)", "Europe/Berlin", '{"action":"pause"}'),
+        ("cron(0 1 * * ? *)", "Europe/Berlin", '{"action":"pause","newWork":"wait"}'),
         ("cron(0 4 * * ? *)", "Europe/Berlin", '{"action":"resume"}'),
     }
     for one in schedules:
@@ -92,6 +92,7 @@ def test_what_the_breaker_knows_and_may(stack: cdk.Stack) -> None:
         "SEMAPHORE_FUNCTION": arn(template, "AWS::Lambda::Function", "Quota"),
         "TABLE_NAME": {"Ref": by_id(template, "AWS::DynamoDB::Table", "HoldCounter")[0]},
         "FAILURES": "3",
+        "NEW_WORK": "wait",
         "REPROCESSOR_FUNCTION": "",
         "HOLD": "Stack/Hold",
     }
@@ -102,6 +103,18 @@ def test_what_the_breaker_knows_and_may(stack: cdk.Stack) -> None:
         "dynamodb:UpdateItem": [table],
         "lambda:InvokeFunction": [arn(template, "AWS::Lambda::Function", "Quota")],
         "sqs:SendMessage": [arn(template, "AWS::SQS::Queue", "HoldDeadLetters")],
+    }
+
+
+def test_new_work_may_fail_instead_of_waiting(stack: cdk.Stack) -> None:
+    hold(stack, failures_in_a_row=3, windows=[NIGHT], new_work="fail")
+    template = template_of(stack)
+    variables = by_id(template, "AWS::Lambda::Function", "HoldBreaker")[1]["Environment"]["Variables"]
+    assert variables["NEW_WORK"] == "fail"
+    schedules = resources(template, "AWS::Scheduler::Schedule").values()
+    assert {one["Target"]["Input"] for one in schedules} == {
+        '{"action":"pause","newWork":"fail"}',
+        '{"action":"resume"}',
     }
 
 
@@ -157,6 +170,10 @@ REJECTIONS: list[tuple[dict[str, Any], str]] = [
         {"probe_every": Duration.seconds(90)},
         "probe_every must be in whole minutes, got Duration of 1 minute 30 seconds. "
         "Pass for example Duration.minutes(5).",
+    ),
+    (
+        {"new_work": "skip"},
+        "new_work must be 'wait' or 'fail', got 'skip'. Leave it out to have it wait.",
     ),
     ({"windows": ["nightly"]}, f"windows must be of type MaintenanceWindow, got 'nightly'. {A_WINDOW}"),
     (

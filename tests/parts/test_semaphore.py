@@ -337,15 +337,67 @@ def test_a_state_machine_that_is_not_connected_is_found(app: cdk.App) -> None:
     ]
 
 
-def test_a_guard_in_a_distributed_map_is_found(app: cdk.App, stack: cdk.Stack) -> None:
+def guarded_map(stack: cdk.Stack, semaphore: Semaphore, label: str | None) -> sfn.StateMachine:
+    """A state machine whose guard is in a distributed Map."""
+    loop = sfn.DistributedMap(stack, "Each", label=label)
+    # Also deeper in it.
+    inner = sfn.Map(stack, "Part").item_processor(semaphore.guard(stack, "Quota", work(stack)))
+    body = sfn.DefinitionBody.from_chainable(loop.item_processor(inner))
+    return sfn.StateMachine(stack, "Machine", definition_body=body)
+
+
+def test_a_guard_in_a_distributed_map_without_a_label_is_found(app: cdk.App, stack: cdk.Stack) -> None:
     semaphore = Semaphore(stack, "Semaphore", limit=5)
-    loop = sfn.DistributedMap(stack, "Each").item_processor(semaphore.guard(stack, "Quota", work(stack)))
-    machine = sfn.StateMachine(stack, "Machine", definition_body=sfn.DefinitionBody.from_chainable(loop))
-    semaphore.connect(machine)
+    semaphore.connect(guarded_map(stack, semaphore, None))
     assert problems_at_synthesis(app) == [
-        "[Stack/Semaphore] Stack/Machine: the guard Stack/Quota must not be in a distributed Map, whose items are "
-        "executions of their own. Guard the Map itself, or limit it with max_concurrency."
+        "[Stack/Semaphore] Stack/Machine: the guard Stack/Quota must not be in a distributed Map without a label, "
+        "whose items are executions nobody knows. Give the Map a label and call semaphore.connect(state_machine, "
+        "map_label=…), or guard the Map itself, or limit it with max_concurrency."
     ]
+
+
+@pytest.mark.parametrize("connected", [None, "others"])
+def test_a_guard_in_a_distributed_map_that_is_not_connected_is_found(
+    connected: str | None, app: cdk.App, stack: cdk.Stack
+) -> None:
+    semaphore = Semaphore(stack, "Semaphore", limit=5)
+    semaphore.connect(guarded_map(stack, semaphore, "items"), map_label=connected)
+    assert problems_at_synthesis(app) == [
+        "[Stack/Semaphore] Stack/Machine: the state machine with the guard Stack/Quota must be connected to the "
+        "semaphore Stack/Semaphore, or it gets no permits and gives none back when it is aborted. "
+        "Call semaphore.connect(state_machine, map_label='items')."
+    ]
+
+
+def test_the_children_of_a_distributed_map_are_known_as_aws_names_them(app: cdk.App, stack: cdk.Stack) -> None:
+    semaphore = Semaphore(stack, "Semaphore", limit=5)
+    machine = guarded_map(stack, semaphore, "items")
+    for _ in range(2):
+        semaphore.connect(machine, map_label="items")
+    app.synth()
+    template = template_of(stack)
+    [name] = resources(template, "AWS::StepFunctions::StateMachine")
+    child = {"Fn::Join": ["", [{"Ref": name}, "/items"]]}
+    [ended] = [one for id_, one in resources(template, "AWS::Events::Rule").items() if "Ended" in id_]
+    assert ended["EventPattern"]["detail"]["stateMachineArn"] == [child]
+    [answers] = [one for one in statements(template) if "states:SendTaskSuccess" in as_list(one["Action"])]
+    assert answers["Resource"] == child
+    [asks] = [one for one in statements(template) if "states:GetExecutionHistory" in as_list(one["Action"])]
+    assert asks["Resource"]["Fn::Join"][1][-3:] == [":execution:", {"Fn::GetAtt": [name, "Name"]}, "/items:*"]
+
+
+def test_guards_may_be_beside_a_distributed_map_and_in_it(app: cdk.App, stack: cdk.Stack) -> None:
+    semaphore = Semaphore(stack, "Semaphore", limit=5)
+    loop = sfn.DistributedMap(stack, "Each", label="items").item_processor(
+        semaphore.guard(stack, "Inner", work(stack, "Inner work"))
+    )
+    body = sfn.DefinitionBody.from_chainable(semaphore.guard(stack, "Outer", work(stack)).next(loop))
+    machine = sfn.StateMachine(stack, "Machine", definition_body=body)
+    semaphore.connect(machine)
+    semaphore.connect(machine, map_label="items")
+    app.synth()
+    rules = [one for id_, one in resources(template_of(stack), "AWS::Events::Rule").items() if "Ended" in id_]
+    assert len(rules) == 2
 
 
 def test_a_guard_in_jsonata_is_found(app: cdk.App, stack: cdk.Stack) -> None:

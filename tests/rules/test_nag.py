@@ -11,11 +11,13 @@ from aws_cdk import aws_s3 as s3
 from constructs import IConstruct
 
 import constructs_lib.parts
+from constructs_lib import InventoryItems
+from stacks.dated_folders_example import DatedFoldersExample
 from stacks.pipeline_example import PipelineExample
 from stacks.scheduled_example import ScheduledExample
 from stacks.semaphore_example import SemaphoreExample
 from stacks.spool_example import SpoolExample
-from tests import error_spools, pipelines
+from tests import distributed_maps, error_spools, pipelines
 from tests.rules.nag import Finding, findings
 from tests.scheduled import full, guarded, scheduled, surroundings
 
@@ -30,11 +32,20 @@ def in_a_known_account(app: cdk.App) -> None:
     scheduled(surroundings(cdk.Stack(app, "Stack", env=account)))
 
 
+def map_of_shared_buckets(app: cdk.App) -> None:
+    """Where policies name what is in another stack."""
+    shared = cdk.Stack(app, "Shared")
+    source, results = s3.Bucket(shared, "Incoming"), s3.Bucket(shared, "Results")
+    items = InventoryItems(bucket=source, key="inventory/{date:%Y-%m-%d}/manifest.json")
+    distributed_maps.processor(cdk.Stack(app, "Stack"), source=items, results_bucket=results)
+
+
 BUILDS: dict[str, Callable[[cdk.App], object]] = {
     "scheduled example": lambda app: ScheduledExample(app, "Stack"),
     "semaphore example": lambda app: SemaphoreExample(app, "Stack"),
     "pipeline example": lambda app: PipelineExample(app, "Stack"),
     "spool example": lambda app: SpoolExample(app, "Stack"),
+    "dated folders example": lambda app: DatedFoldersExample(app, "Stack"),
     "bare": bare,
     "full": lambda app: full(cdk.Stack(app, "Stack")),
     "known account": in_a_known_account,
@@ -43,6 +54,10 @@ BUILDS: dict[str, Callable[[cdk.App], object]] = {
     "full pipeline": lambda app: pipelines.full(cdk.Stack(app, "Stack")),
     "error spool": lambda app: error_spools.reprocessor(cdk.Stack(app, "Stack")),
     "full error spool": lambda app: error_spools.full(cdk.Stack(app, "Stack")),
+    "map": lambda app: distributed_maps.processor(cdk.Stack(app, "Stack")),
+    "full map": lambda app: distributed_maps.full(cdk.Stack(app, "Stack")),
+    "guarded map": lambda app: distributed_maps.guarded(cdk.Stack(app, "Stack")),
+    "map of shared buckets": map_of_shared_buckets,
 }
 
 
@@ -54,6 +69,7 @@ OURS = (
     *(f"Stack/{name}" for name in ("Nightly", "Hourly", "Daily", "SharedAlert", "Quota", "Pipeline", "Compression")),
     *(f"Stack/{name}" for name in ("Spool", "Reprocessor", "Hold", "Machine/SpoolOf", "ElsewhereSpoolOf")),
     *(f"Stack/{name}" for name in ("Capacity", "Again", "Orders/PermitsOf", "Orders/SpoolOf", "Reports/SpoolOf")),
+    *(f"Stack/{name}" for name in ("Map", "Moving")),
 )
 
 
@@ -67,7 +83,7 @@ def test_findings_are_found(tmp_path: Path) -> None:
     assert findings(bucket, tmp_path) == expected
 
 
-@pytest.mark.parametrize("example", ["scheduled example", "semaphore example", "pipeline example", "spool example"])
+@pytest.mark.parametrize("example", [build for build in BUILDS if build.endswith(" example")])
 def test_the_examples_are_clean(example: str, tmp_path: Path) -> None:
     assert findings(BUILDS[example], tmp_path) == []
 

@@ -12,11 +12,12 @@ from cloudformation_validate import CompositeEngine, Severity
 from asl_tools.resolve import state_machines
 from asl_tools.validate import problems_of_all
 from constructs_lib import NO_RETRY, RETRY_LIKE_THE_ORIGINAL, Capacity, LaunchRetry, RetryPolicy
+from stacks.dated_folders_example import DatedFoldersExample
 from stacks.pipeline_example import PipelineExample
 from stacks.scheduled_example import ScheduledExample
 from stacks.semaphore_example import SemaphoreExample
 from stacks.spool_example import SpoolExample
-from tests import error_spools, pipelines
+from tests import distributed_maps, error_spools, pipelines
 from tests.scheduled import full, guarded, make_app, scheduled, surroundings, template_of
 
 # A dependency that CDK states although a reference implies it.
@@ -27,6 +28,7 @@ NAMES = [
     "semaphore",
     "objects",
     "orders and reports",
+    "dated folders",
     "bare",
     "full",
     "guarded",
@@ -36,6 +38,10 @@ NAMES = [
     "error spool",
     "full error spool",
     "spool as a handler",
+    "map",
+    "full map",
+    "guarded map",
+    "map of a chain",
 ]
 
 
@@ -47,6 +53,7 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
         "semaphore": SemaphoreExample(app, "Semaphore"),
         "objects": PipelineExample(app, "Objects"),
         "orders and reports": SpoolExample(app, "OrdersAndReports"),
+        "dated folders": DatedFoldersExample(app, "DatedFolders"),
     }
     bare, everything, shared = (cdk.Stack(app, name) for name in ("Bare", "Full", "Guarded"))
     scheduled(surroundings(bare))
@@ -60,6 +67,11 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
     error_spools.reprocessor(spool)
     error_spools.full(full_spool)
     scheduled(surroundings(handler), failure_handlers=[error_spools.spool(handler)])
+    one_map, full_map, guarded_map, map_of_a_chain = (cdk.Stack(app, f"Map{number}") for number in range(4))
+    distributed_maps.processor(one_map)
+    distributed_maps.full(full_map)
+    distributed_maps.guarded(guarded_map)
+    distributed_maps.processor(map_of_a_chain, processor=distributed_maps.chain(map_of_a_chain))
     stacks = {
         **examples,
         "bare": bare,
@@ -71,6 +83,10 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
         "error spool": spool,
         "full error spool": full_spool,
         "spool as a handler": handler,
+        "map": one_map,
+        "full map": full_map,
+        "guarded map": guarded_map,
+        "map of a chain": map_of_a_chain,
     }
     return {name: template_of(stack) for name, stack in stacks.items()}
 
@@ -128,6 +144,7 @@ def test_asl_validator(templates: dict[str, dict[str, Any]], app: cdk.App) -> No
             scheduled(surroundings(stacks[-1], sidecars=sidecars), **options)
     all_templates = [*templates.values(), *map(template_of, stacks)]
     definitions = [definition for template in all_templates for definition in state_machines(template).values()]
-    # The example of the semaphore has three of them, that of the spool two, and each of the four pipelines two.
-    assert len(definitions) == len(templates) + 2 + 1 + 4 + 2 * len(variants)
+    # The example of the semaphore has three of them, that of the spool two, and each of the four pipelines two, as has
+    # each of the five maps.
+    assert len(definitions) == len(templates) + 2 + 1 + 4 + 5 + 2 * len(variants)
     assert problems_of_all(definitions) == [[]] * len(definitions)

@@ -36,7 +36,10 @@ def test_keys_do_not_wait_for_each_other(account: Account, key: str) -> None:
 def test_a_heavy_one_takes_as_many_permits_as_it_weighs(account: Account, key: str) -> None:
     heavy = account.start("Heavy", key, weight=4, seconds=LONG)
     account.wait_for(key, inUse=4)
-    following = [account.start("Heavy", key, weight=2), account.start("Heavy", key, weight=1)]
+    following = [account.start("Heavy", key, weight=2)]
+    # Until it stands in line: a lighter one that comes to the table before it fits.
+    account.wait_for(key, inUse=4, waiting=1)
+    following.append(account.start("Heavy", key, weight=1))
     account.wait_for(key, inUse=4, waiting=2)
     account.stop([heavy])
     account.all_ended(following)

@@ -401,14 +401,51 @@ def test_one_repair_that_fails_spoils_no_other(told: Stubber, asked: Stubber, ta
 
 def test_what_an_operator_pauses_waits_until_it_is_resumed(told: Stubber, table: Table) -> None:
     answer = handle({"action": "pause"}, None)
-    assert answer == {"limitInCode": 2, "newKeys": {"limit": 2, "paused": True}, "keys": {}}
+    new_keys = {"limit": 2, "paused": True, "newWork": "wait"}
+    assert answer == {"limitInCode": 2, "newKeys": new_keys, "keys": {}}
     acquire()
     assert handle({"action": "status", "key": "key"}, None)["keys"]["key"]["waiting"] == 1
 
     expect_told(told)
     keys = handle({"action": "resume"}, None)["keys"]
 
-    assert keys == {"key": {"inUse": 1, "waiting": 0, "limit": 2, "paused": False, "oldestWaiterSeconds": 0}}
+    now = {"inUse": 1, "waiting": 0, "limit": 2, "paused": False, "newWork": "wait", "oldestWaiterSeconds": 0}
+    assert keys == {"key": now}
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_an_operator_has_fail_fails_until_it_is_resumed(
+    known: bool, told: Stubber, asked: Stubber, table: Table
+) -> None:
+    if known:
+        expect_told(told, "first", weight=2)
+        acquire("first", weight=2)
+        acquire("before")
+    pause = {"action": "pause", "newWork": "fail"}
+    answer = handle(pause, None)
+    assert answer["newKeys"] == {"limit": 2, "paused": True, "newWork": "fail"}
+    expect_failure(asked, "second", "Semaphore.Paused", "nobody is let in for key")
+    acquire("second")
+    # Who came before stays in line.
+    assert handle({"action": "status", "key": "key"}, None)["keys"]["key"]["waiting"] == int(known)
+    # The limit may be changed meanwhile, and the other kind of pause takes its place.
+    handle({"action": "set-limit", "limit": 3}, None)
+    expect_failure(asked, "third", "Semaphore.Paused", "nobody is let in for key")
+    acquire("third")
+    handle({"action": "pause"}, None)
+    acquire("fourth", order=ORDER.replace("T06", "T07"))
+    assert handle({"action": "status", "key": "key"}, None)["keys"]["key"]["waiting"] == 1 + int(known)
+    handle(pause, None)
+    if known:
+        expect_told(told, "before")
+    else:
+        expect_told(told, "fourth")
+    assert handle({"action": "resume"}, None)["newKeys"]["newWork"] == "wait"
+
+
+def test_a_pause_says_wait_or_fail(table: Table) -> None:
+    with pytest.raises(InvalidRequestError, match='newWork must be wait or fail, got "skip"'):
+        handle({"action": "pause", "newWork": "skip"}, None)
 
 
 def test_an_operators_limit_is_for_every_key_and_outlives_a_deployment(

@@ -129,9 +129,9 @@ class Turmoil(RuleBasedStateMachine):
     def set_limit(self, key: str | None, limit: int) -> None:
         self.world.configure(key, limit=limit)
 
-    @rule(key=st.sampled_from((*KEYS, None)), paused=st.booleans())
-    def pause_or_resume(self, key: str | None, paused: bool) -> None:
-        self.world.configure(key, paused=paused)
+    @rule(key=st.sampled_from((*KEYS, None)), paused=st.booleans(), refuses=st.booleans())
+    def pause_or_resume(self, key: str | None, paused: bool, refuses: bool) -> None:
+        self.world.configure(key, paused=paused, refuses=paused and refuses)
 
     @rule(limit=st.sampled_from((2, 3, 5)))
     def deploy(self, limit: int) -> None:
@@ -179,7 +179,7 @@ def test_many_worlds_at_random() -> None:
 # --- broken protocols -----------------------------------------------------------------------------------------------
 
 
-def tells_before_it_commits(key: str, settings: Settings, *, caller: str | None = None) -> Operation:
+def tells_before_it_commits(key: str, settings: Settings, *, caller: Waiter | None = None) -> Operation:
     line: Line = yield ReadLine(key)
     chosen = protocol._next(line, settings)
     if chosen:
@@ -202,6 +202,10 @@ def releases_without_a_second_look(permit: Permit, settings: Settings) -> Operat
 def looks_before_it_stands_in_line(waiter: Waiter, settings: Settings) -> Operation:
     yield from protocol._serve(waiter.permit.key, settings)
     yield Enqueue(waiter)
+
+
+def turns_away_without_a_word(waiter: Waiter, settings: Settings) -> Operation:
+    yield from protocol._withdraw(waiter, settings)
 
 
 def withdraws_without_a_look(waiter: Waiter, settings: Settings) -> Operation:
@@ -247,11 +251,11 @@ def insists_on_the_weight(waiter: Waiter, counter: Counter) -> int:
     return waiter.permit.weight
 
 
-def relies_on_others_also_later(key: str, settings: Settings, *, caller: str | None = None) -> Operation:
+def relies_on_others_also_later(key: str, settings: Settings, *, caller: Waiter | None = None) -> Operation:
     while True:
         line: Line = yield ReadLine(key)
         chosen = protocol._next(line, settings)
-        if not chosen or (caller is not None and chosen[0].execution != caller):
+        if not chosen or (caller is not None and chosen[0].execution != caller.execution):
             return
         plan = protocol._commit(key, line, settings, chosen)
         outcome = yield plan
@@ -267,6 +271,7 @@ BROKEN: list[tuple[str, Callable[..., Any], str]] = [
     ("release", releases_without_a_second_look, "nobody waits beside a free permit|nobody is forgotten"),
     ("acquire", looks_before_it_stands_in_line, "nobody waits beside a free permit"),
     ("_serve", relies_on_others_also_later, "nobody waits beside a free permit"),
+    ("_turn_away", turns_away_without_a_word, "nobody is forgotten"),
     ("_withdraw", withdraws_without_a_look, "nobody waits beside a free permit"),
     ("_tell", takes_from_who_was_told_by_another, "who is inside has its permit"),
     ("_tell", leaves_permits_with_the_dead, "nobody waits beside a free permit|nobody is forgotten"),
@@ -322,6 +327,28 @@ def a_heavy_one_leaves_the_line() -> None:
     world.end(heavy, event=True)
     world.finish_calls()
     world.check_nobody_is_overlooked()
+
+
+def test_who_asks_during_a_pause_that_refuses_is_turned_away_and_who_waits_stays() -> None:
+    world = World(Random(0), Settings(limit=1), faults=False)
+    world.arrive("a")
+    world.arrive("a")
+    world.finish_calls()
+    world.configure(None, paused=True, refuses=True)
+    world.finish_calls()
+    for key in KEYS:
+        world.arrive(key)
+    world.finish_calls()
+    inside, waiting, *refused = world.visits.values()
+    assert (inside.done, waiting.done, [one.done for one in refused]) == (False, False, [True, True])
+    assert [one.execution for one in world.waiting("a")] == [waiting.execution]
+    world.configure(None, paused=False)
+    world.leave(inside)
+    world.arrive("b")
+    world.finish_calls()
+    assert waiting.inside is not None
+    *_, last = world.visits.values()
+    assert last.inside is not None
 
 
 def test_those_behind_a_heavy_one_get_in_when_it_leaves_the_line() -> None:

@@ -236,6 +236,34 @@ def test_a_counter_may_be_set_before_it_is_used(table: Table) -> None:
     assert table.read_line("key").counter == wanted.counter
 
 
+def test_a_counter_of_an_earlier_version_can_be_set(table: Table, client: Any) -> None:
+    """It does not say whether it refuses."""
+    holding(table, waiter(1))
+    key = {"key": {"S": "key"}, "item": {"S": "0"}}
+    client.update_item(TableName=table._name, Key=key, UpdateExpression="REMOVE refuses")
+    line = table.read_line("key")
+    assert line.counter is not None
+    wanted = replace(line.counter, paused=True, refuses=True)
+
+    assert table.set_counter(SetCounter(key="key", line=line, counter=wanted))
+    assert not table.set_counter(SetCounter(key="key", line=line, counter=line.counter))
+    assert table.read_line("key").counter == wanted
+
+
+def test_a_counter_whose_refusals_have_changed_is_not_set(table: Table) -> None:
+    holding(table, waiter(1))
+    line = table.read_line("key")
+    assert line.counter is not None
+    pause = SetCounter(key="key", line=line, counter=replace(line.counter, paused=True))
+    assert table.set_counter(pause)
+    line = table.read_line("key")
+    refusing = SetCounter(key="key", line=line, counter=replace(pause.counter, refuses=True))
+    assert table.set_counter(refusing)
+
+    assert not table.set_counter(SetCounter(key="key", line=line, counter=replace(pause.counter, limit=9)))
+    assert table.read_line("key").counter == refusing.counter
+
+
 def test_a_counter_in_use_is_not_forgotten(table: Table) -> None:
     holding(table, waiter(1))
     counter = table.read_line("key").counter

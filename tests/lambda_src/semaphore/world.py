@@ -27,6 +27,7 @@ from semaphore.protocol import (
     Line,
     Permit,
     ReadLine,
+    Refusal,
     Refuse,
     Settings,
     Tell,
@@ -179,11 +180,13 @@ class World:
     def sweep(self, key: str) -> None:
         self.call(protocol.sweep(key, self.settings))
 
-    def configure(self, key: str | None, *, limit: int | None = None, paused: bool | None = None) -> None:
+    def configure(
+        self, key: str | None, *, limit: int | None = None, paused: bool | None = None, refuses: bool = False
+    ) -> None:
         if key is None:
-            self.call(protocol.configure_all(self.settings, limit=limit, paused=paused))
+            self.call(protocol.configure_all(self.settings, limit=limit, paused=paused, refuses=refuses))
         else:
-            self.call(protocol.configure(key, self.settings, limit=limit, paused=paused))
+            self.call(protocol.configure(key, self.settings, limit=limit, paused=paused, refuses=refuses))
 
     def deploy(self, limit: int) -> None:
         self.settings = replace(self.settings, limit=limit)
@@ -272,8 +275,9 @@ class World:
                 return self._commit(effect)
             case Tell(holders):
                 return [self._tell(holder) for holder in holders]
-            case Refuse(waiter):
+            case Refuse(waiter, why):
                 visit = self.tokens[waiter.token]
+                hold(visit.waits == (why is Refusal.PAUSED), "who would wait is refused by a pause only", effect)
                 if visit.token == waiter.token:
                     visit.token = ""
                 return None
@@ -503,7 +507,8 @@ def happen(world: World, rng: Random, *, repairs: bool = True) -> None:
     elif dice < 0.97:
         world.configure(rng.choice(("a", "b", None)), limit=rng.choice((1, 2, 3, 5)))
     elif dice < 0.99:
-        world.configure(rng.choice(("a", "b", None)), paused=rng.random() < 0.3)
+        paused = rng.random() < 0.3
+        world.configure(rng.choice(("a", "b", None)), paused=paused, refuses=paused and rng.random() < 0.5)
     elif dice < 0.993:
         world.deploy(rng.choice((2, 3, 5)))
     else:

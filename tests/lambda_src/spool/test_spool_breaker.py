@@ -13,6 +13,7 @@ from embedded_aws import EmbeddedAws
 from pipeline.patience import MARGIN
 from spool import breaker
 from spool.breaker import Breaker, GateError, after_ending, after_probe
+from spool.decide import NOT_LET_IN
 from spool.requests import InvalidRequestError
 from tests.lambda_src.pipeline.events import Time
 from tests.lambda_src.spool.tables import spool_table
@@ -92,6 +93,7 @@ def semaphore(embedded_aws: EmbeddedAws, monkeypatch: pytest.MonkeyPatch) -> Ite
             "REPROCESSOR_FUNCTION": "",
             "TABLE_NAME": table,
             "FAILURES": "2",
+            "NEW_WORK": "wait",
             "HOLD": "Neighbour",
             "AWS_DEFAULT_REGION": "eu-central-1",
             "AWS_ACCESS_KEY_ID": "none",
@@ -119,8 +121,9 @@ def gate(stub: Stubber, *requests: dict[str, Any]) -> None:
         stub.add_response("invoke", reply, {"FunctionName": "semaphore", "Payload": json.dumps(request)})
 
 
-def ends(number: int, status: str) -> dict[str, Any]:
-    return {"detail": {"executionArn": f"{EXECUTION}-{number}", "status": status, "redriveCount": 0}}
+def ends(number: int, status: str, error: str | None = None) -> dict[str, Any]:
+    detail = {"executionArn": f"{EXECUTION}-{number}", "status": status, "redriveCount": 0, "error": error}
+    return {"detail": detail}
 
 
 def state(event: object, time_left: Time) -> str:
@@ -128,7 +131,7 @@ def state(event: object, time_left: Time) -> str:
     return found
 
 
-PAUSE, RESUME = {"action": "pause"}, {"action": "resume"}
+PAUSE, RESUME = {"action": "pause", "newWork": "wait"}, {"action": "resume"}
 LIMIT_1, LIMIT_7, STATUS = (
     {"action": "set-limit", "limit": 1},
     {"action": "set-limit", "limit": 7},
@@ -190,6 +193,28 @@ def test_a_gate_that_was_not_set_is_set_by_the_next_call(semaphore: Stubber, tim
     gate(semaphore, PAUSE)
     assert state(ends(2, "FAILED"), time_left) == "open"
     assert state(ends(2, "FAILED"), time_left) == "open"
+
+
+@pytest.mark.parametrize("error", NOT_LET_IN)
+def test_what_the_gate_kept_out_says_nothing_of_the_neighbour(error: str, semaphore: Stubber, time_left: Time) -> None:
+    """Neither that it is down, nor while it is probed."""
+    state(ends(1, "FAILED", "Down"), time_left)
+    for number in range(2, 6):
+        assert state(ends(number, "FAILED", error), time_left) == "closed"
+    gate(semaphore, PAUSE)
+    assert state(ends(6, "FAILED", "Down"), time_left) == "open"
+    gate(semaphore, LIMIT_1, RESUME)
+    assert state({"action": "probe"}, time_left) == "half-open"
+    assert state(ends(7, "FAILED", error), time_left) == "half-open"
+
+
+def test_new_work_fails_while_it_is_open_where_that_was_chosen(
+    semaphore: Stubber, time_left: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEW_WORK", "fail")
+    gate(semaphore, {"action": "pause", "newWork": "fail"})
+    for number in (1, 2):
+        state(ends(number, "FAILED"), time_left)
 
 
 def test_a_breaker_that_opens_is_measured(

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -235,6 +236,32 @@ def test_failures_are_run_again_in_few_requests(account: Account) -> None:
     assert made.total() < 70
 
 
+@pytest.mark.parametrize("counted", [0, 1, 7, 30])
+def test_nothing_is_left_behind_however_many_sqs_counts(
+    account: Account, monkeypatch: pytest.MonkeyPatch, counted: int
+) -> None:
+    for number in range(25):
+        account.put(write(envelope(state_machine=account.machine, execution=f"e-{number}")))
+    monkeypatch.setattr(Queue, "count", lambda _: counted)
+
+    answer = ask(action="reprocess", max="all")
+
+    assert (answer["found"], answer["outcomes"]) == (25, {"restarted": 25})
+    assert account.look(account.spool) == []
+
+
+def test_those_that_were_not_counted_do_not_add_to_the_number_that_is_wanted(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(25):
+        account.put(write(envelope(state_machine=account.machine, execution=f"e-{number}")))
+    monkeypatch.setattr(Queue, "count", lambda _: 10)
+
+    assert ask(action="reprocess", max=12)["outcomes"] == {"restarted": 12}
+
+    assert len(account.spooled()) == 13
+
+
 def test_the_oldest_ones_come_first_and_the_rest_stays(account: Account) -> None:
     for number in range(5):
         here = envelope(
@@ -244,7 +271,8 @@ def test_the_oldest_ones_come_first_and_the_rest_stays(account: Account) -> None
 
     answer = ask(action="reprocess", max=2)
 
-    assert [each["failed"] for each in answer["failures"]] == ["e-4", "e-3"]
+    # They are started side by side, so either may be told first.
+    assert {each["failed"] for each in answer["failures"]} == {"e-4", "e-3"}
     assert sorted(each.execution for each in account.spooled()) == ["e-0", "e-1", "e-2"]
 
 
@@ -311,6 +339,19 @@ def test_what_keeps_failing_goes_to_the_quarantine_with_its_history(account: Acc
     account.recover()
     assert ask(action="reprocess")["outcomes"] == {"restarted": 1}
     assert account.executions()[-1].endswith("-4")
+
+
+def test_an_attempt_that_a_semaphore_did_not_let_in_is_none(account: Account) -> None:
+    first = envelope(state_machine=account.machine, execution="first")
+    names = ["first", *(f"again-{first.id}-{attempt}" for attempt in range(2, 7))]
+    errors = ["Down", "Semaphore.Paused", "Semaphore.Busy", "Down", "Semaphore.WaitTimeout", "Down"]
+    outcomes = []
+    for name, error in zip(names, errors, strict=True):
+        account.put(write(replace(first, execution=name, execution_name=name, error=error)))
+        outcomes += ask(action="reprocess")["outcomes"]
+
+    # The third "Down" is one too many.
+    assert outcomes == ["restarted"] * 5 + ["quarantined"]
 
 
 def test_what_cannot_be_read_goes_to_the_quarantine_and_can_be_dropped(account: Account) -> None:
@@ -421,6 +462,18 @@ def test_what_is_given_back_is_there_at_once(account: Account, queue: Queue) -> 
     queue.give_back(taken[:5])
     queue.delete(taken[5:])
     assert {each.body for each in queue.receive(100, seconds=60)} == {each.body for each in taken[:5]}
+
+
+def test_it_does_not_look_for_more_than_is_enough(account: Account, queue: Queue) -> None:
+    for number in range(25):
+        account.put(str(number))
+    before = account.aws.requests()["sqs:ReceiveMessage"]
+
+    assert queue.count() == 25
+    assert len(queue.receive(100, seconds=60, enough=25)) == 25
+
+    assert account.aws.requests()["sqs:ReceiveMessage"] - before == 3
+    assert queue.count() == 0
 
 
 def test_a_message_that_was_received_often_is_replaced(account: Account, queue: Queue) -> None:

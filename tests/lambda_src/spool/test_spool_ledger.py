@@ -76,6 +76,7 @@ def test_what_failed_before_is_told_oldest_first(ledger: Ledger) -> None:
     ledger.settle(wanted(line[:3], "redrive"))
 
     assert [each["error"] for each in ledger.history(line[3])] == ["Error0", "Error1", "Error2"]
+    assert [each["error"] for each in ledger.history(line[3], after=2)] == ["Error2"]
     assert ledger.history(line[0]) == []
 
 

@@ -1,5 +1,6 @@
 """The reprocessor in a world where everything goes wrong: each failure is run again once, or is still there."""
 
+import json
 from random import Random
 from typing import Any
 
@@ -216,7 +217,10 @@ def test_two_reprocessors_that_take_turns_start_each_failure_once() -> None:
         world.rng = Random(seed)
         modes = ("restart", "redrive") if seed % 2 else ("restart", "restart")
         world.call({"action": "reprocess", "max": "all"}, mode=modes[0])
+        # It counts, and takes.
         world.actors[0].step()
+        world.actors[0].step()
+        assert all(letter.hidden for letter in world.queues[SPOOL].values())
         # All that the first one has is delivered once more.
         world.time_passes()
         world.call({"action": "reprocess", "max": "all"}, mode=modes[1])
@@ -240,6 +244,26 @@ def test_what_is_described_as_of_a_moment_ago_is_left_for_the_next_time() -> Non
     execution.status = "FAILED"
     assert world.run({"action": "reprocess"}, mode="redrive")["outcomes"] == {"redriven": 1}
     assert world.bodies(SPOOL) == []
+
+
+def test_what_comes_or_fails_again_meanwhile() -> None:
+    """What comes is run again by the same call; what that has run again is for the next one."""
+    world = World(Random(1), faults=False)
+    for _ in range(2):
+        world.fail(world.begin(), caught=True)
+    actor = world.call({"action": "reprocess", "max": "all"})
+    while len(world.restarted()) < 2:
+        actor.step()
+    world.fail(world.executions[world.restarted()[0]], caught=True, error="Again")
+    world.fail(world.begin(), caught=True)
+    while not actor.ended:
+        actor.step()
+    world.actors.clear()
+
+    world.check()
+    assert (actor.answer["found"], actor.answer["outcomes"]) == (3, {"restarted": 3})
+    assert [json.loads(body)["error"] for body in world.bodies(SPOOL)] == ["Again"]
+    assert not any(letter.hidden for letter in world.queues[SPOOL].values())
 
 
 def test_a_function_whose_time_is_over_gives_the_rest_back() -> None:

@@ -343,6 +343,17 @@ class SqsClient:
         self._actor = actor
         self._world = actor.world
 
+    def get_queue_attributes(self, *, QueueUrl: str, **_: Any) -> dict[str, Any]:
+        return self._actor.request("GetQueueAttributes", lambda: self._count(QueueUrl))
+
+    def _count(self, url: str) -> dict[str, Any]:
+        rng = self._world.rng
+        count = sum(not letter.hidden for letter in self._world.queues[url].values())
+        if self._world.faults and rng.random() < 0.3:
+            # It is approximate.
+            count = rng.randrange(count + 3)
+        return {"Attributes": {"ApproximateNumberOfMessages": str(count)}}
+
     def receive_message(
         self, *, QueueUrl: str, MaxNumberOfMessages: int, VisibilityTimeout: int, **_: Any
     ) -> dict[str, Any]:
@@ -520,7 +531,7 @@ class MemoryLedger:
 
         return self._actor.request("settle", settle)
 
-    def history(self, envelope: Envelope) -> list[dict[str, str]]:
+    def history(self, envelope: Envelope, *, after: int = 0) -> list[dict[str, str]]:
         return self._actor.request("history", lambda: [])
 
     def pardoned(self, id_: str) -> int:
