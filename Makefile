@@ -57,7 +57,7 @@ types: setup
 
 .PHONY: tests
 tests: setup
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup --cov --cov-report=term
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 .PHONY: snapshots
 snapshots: setup ## Record the snapshots anew; read the diff before you commit it

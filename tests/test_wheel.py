@@ -19,7 +19,6 @@ from constructs_lib import AlertFunction
 from tests.templates import REPOSITORY, only, resources
 
 # Building and installing once is enough, however many workers there are.
-pytestmark = pytest.mark.xdist_group("wheel")
 
 FUNCTION = "AWS::Lambda::Function"
 

@@ -27,8 +27,6 @@ from embedded_aws import EmbeddedAws, LaunchFault
 from embedded_aws.deployment import deploy
 from tests.scheduled import SCHEDULE, Surroundings, make_app, surroundings
 
-pytestmark = pytest.mark.xdist_group("embedded_aws")
-
 PATIENCE = 90.0
 
 Command = list[str]

@@ -21,8 +21,6 @@ from embedded_aws.deployment import deploy
 from tests.end_to_end.test_definition_on_embedded_aws import BADLY, FOR_LONG, WELL, Account, eventually, job
 from tests.scheduled import Surroundings, make_app, surroundings
 
-pytestmark = pytest.mark.xdist_group("embedded_aws")
-
 TWICE = ["Is there a tick?", "Note the tick", "Delivered twice"]
 
 

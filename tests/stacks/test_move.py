@@ -12,8 +12,6 @@ from distributed_map.answers import answers_of
 from embedded_aws import EmbeddedAws, RequestFault
 from stacks.sample_job import move
 
-pytestmark = pytest.mark.xdist_group("embedded_aws")
-
 PREFIX, FOLDER = "incoming/2026-11-21", "archive/2026/11/21/"
 REQUESTS = 4
 """How many it takes to move a file."""

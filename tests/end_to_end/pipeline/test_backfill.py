@@ -15,8 +15,6 @@ from embedded_aws import EmbeddedAws, RequestFault
 from tests.end_to_end.pipeline.account import Pipeline, deployed, make_pipeline, surroundings
 from tests.end_to_end.test_definition_on_embedded_aws import eventually
 
-pytestmark = pytest.mark.xdist_group("pipeline_on_embedded_aws")
-
 BUCKET = "archive"
 OLD = [f"old/{number:04d}.csv" for number in range(240)]
 OTHERS = ["other/1.csv", "older.csv", "old/small.csv", "old/folder/"]

@@ -12,8 +12,6 @@ from embedded_aws import EmbeddedAws
 from tests.end_to_end.pipeline.account import Pipeline, deployed, make_pipeline, surroundings
 from tests.end_to_end.test_definition_on_embedded_aws import eventually
 
-pytestmark = pytest.mark.xdist_group("pipeline_on_embedded_aws")
-
 OBJECTS = 400
 LIMIT = 50
 

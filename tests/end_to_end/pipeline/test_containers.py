@@ -12,8 +12,6 @@ from tests.end_to_end.pipeline.account import Account, deployed, make_pipeline, 
 from tests.end_to_end.test_definition_on_embedded_aws import eventually, shell
 from tests.scheduled import surroundings as task_surroundings
 
-pytestmark = pytest.mark.xdist_group("pipeline_on_embedded_aws")
-
 
 def make_stack(app: cdk.App) -> cdk.Stack:
     stack = cdk.Stack(app, "Containers")

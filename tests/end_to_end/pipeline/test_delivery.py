@@ -12,8 +12,6 @@ from embedded_aws import EmbeddedAws, RequestFault
 from tests.end_to_end.pipeline.account import LIMIT, Account, Pipeline, deployed, make_pipeline, peak, surroundings
 from tests.end_to_end.test_definition_on_embedded_aws import eventually
 
-pytestmark = pytest.mark.xdist_group("pipeline_on_embedded_aws")
-
 MANY = 30
 
 

@@ -9,8 +9,6 @@ import pytest
 from embedded_aws import EmbeddedAws
 from tests.end_to_end.pipeline.account import Account, Pipeline, deployed, make_pipeline, surroundings
 
-pytestmark = pytest.mark.xdist_group("pipeline_on_embedded_aws")
-
 
 def make_stack(app: cdk.App) -> cdk.Stack:
     stack = cdk.Stack(app, "Objects")

@@ -19,8 +19,6 @@ from tests.end_to_end.pipeline.account import (
 )
 from tests.end_to_end.test_definition_on_embedded_aws import eventually
 
-pytestmark = pytest.mark.xdist_group("pipeline_on_embedded_aws")
-
 MOST_WAITING = 4
 
 # Seconds: the timeout of a function, and so how long its permit is kept after an abort.

@@ -9,8 +9,6 @@ from embedded_aws import EmbeddedAws
 from tests.end_to_end.pipeline.account import Pipeline, deployed, make_pipeline, surroundings
 from tests.end_to_end.test_definition_on_embedded_aws import eventually
 
-pytestmark = pytest.mark.xdist_group("pipeline_on_embedded_aws")
-
 
 def make_stack(app: cdk.App) -> cdk.Stack:
     stack = cdk.Stack(app, "Enforced")

@@ -16,8 +16,6 @@ from tests.end_to_end.semaphore.account import Account, deployed, entered, make_
 from tests.end_to_end.test_definition_on_embedded_aws import eventually
 from tests.scheduled import surroundings
 
-pytestmark = pytest.mark.xdist_group("semaphore_on_embedded_aws")
-
 GRACE = 3.0
 
 # Without what the shell says of the processes it ends.

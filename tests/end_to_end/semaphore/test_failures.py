@@ -8,9 +8,6 @@ from embedded_aws import RequestFault
 from tests.end_to_end.semaphore.account import LIMIT, LONG, Account, entered, peak
 from tests.end_to_end.test_definition_on_embedded_aws import eventually
 
-pytestmark = pytest.mark.xdist_group("semaphore_on_embedded_aws")
-
-
 # --- what goes wrong -----------------------------------------------------------------------------------------
 
 

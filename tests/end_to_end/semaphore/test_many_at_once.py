@@ -1,10 +1,6 @@
 """Many at once: no permit is lost, and few transactions are cancelled."""
 
-import pytest
-
 from tests.end_to_end.semaphore.account import LIMIT, Account, peak
-
-pytestmark = pytest.mark.xdist_group("semaphore_on_embedded_aws")
 
 MANY = 64
 

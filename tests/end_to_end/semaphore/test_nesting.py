@@ -21,8 +21,6 @@ from tests.end_to_end.semaphore.account import (
     wait,
 )
 
-pytestmark = pytest.mark.xdist_group("semaphore_on_embedded_aws")
-
 FEW, MORE = 2, 3
 
 

@@ -1,10 +1,6 @@
 """What operators do while others hold and wait."""
 
-import pytest
-
 from tests.end_to_end.semaphore.account import LIMIT, LONG, SHORT, Account, kendall, overtaken, peak
-
-pytestmark = pytest.mark.xdist_group("semaphore_on_embedded_aws")
 
 
 def test_a_limit_lowered_below_what_is_held_lets_nobody_in_until_there_is_room(account: Account, key: str) -> None:

@@ -12,8 +12,6 @@ from constructs import Construct
 from embedded_aws import EmbeddedAws
 from tests.end_to_end.semaphore.account import Account, Event, deployed, entered, make_machine, make_semaphore, wait
 
-pytestmark = pytest.mark.xdist_group("semaphore_on_embedded_aws")
-
 PER_SECOND = 10
 BURST = 30
 INTERVAL = timedelta(seconds=1 / PER_SECOND)

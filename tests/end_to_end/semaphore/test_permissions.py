@@ -7,8 +7,6 @@ import pytest
 from embedded_aws import EmbeddedAws
 from tests.end_to_end.semaphore.account import LIMIT, LONG, Account, deployed, entered, make_limited_stack
 
-pytestmark = pytest.mark.xdist_group("semaphore_on_embedded_aws")
-
 
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:

@@ -2,11 +2,7 @@
 
 import json
 
-import pytest
-
 from tests.end_to_end.semaphore.account import LIMIT, LONG, Account, entered, peak
-
-pytestmark = pytest.mark.xdist_group("semaphore_on_embedded_aws")
 
 
 def test_twenty_take_turns_at_five_permits(account: Account, key: str) -> None:
