@@ -25,7 +25,7 @@ from .parts.dead_letters import DeadLetters
 from .parts.failure_tolerance import FailureTolerance
 from .parts.fargate_job import FargateJob
 from .parts.handlers import Handler, as_handlers
-from .parts.item_job import as_item_job, check_express, ends_in_fail_state
+from .parts.item_job import as_item_job, check_express, must_begin_anew
 from .parts.item_map import ItemMap
 from .parts.item_source import InputItems, ItemSource
 from .parts.job import LONGEST_EXECUTION
@@ -279,7 +279,7 @@ class DistributedMapProcessor(Construct):
             "Operator",
             state_machine=self.state_machine,
             label=label,
-            children_catch=ends_in_fail_state(work, guarded=semaphore is not None),
+            children_begin_anew=must_begin_anew(work, guarded=semaphore is not None),
             results=self.results_bucket,
             log_retention=log_retention,
         )

@@ -77,16 +77,16 @@ def check_express(scope: Construct, argument: str, work: AnyWork) -> None:
                 raise invalid(scope, argument, rule, state.node.id, remedy)
 
 
-def ends_in_fail_state(work: AnyWork, *, guarded: bool) -> bool:
-    """Whether a child whose work failed ends in a Fail state. A redrive resumes it there, and it fails again at once.
+def must_begin_anew(work: AnyWork, *, guarded: bool) -> bool:
+    """Whether a child that did not succeed is not to be redriven, which resumes it where it ended.
 
+    That is in a Fail state, where its failure was caught; or at its work, without the permit that was given back.
     https://docs.aws.amazon.com/step-functions/latest/dg/redrive-executions.html
     """
-    if not isinstance(work, ChainJob):
-        # Before a permit is given back, or a task is launched again, a failure is caught.
+    if guarded or not isinstance(work, ChainJob):
         return guarded or isinstance(work, FargateJob)
     states = sfn.State.find_reachable_states(work.chain.start_state, include_error_handlers=True)
-    return guarded or any(state.to_state_json().get("Type") == "Fail" for state in states)
+    return any(state.to_state_json().get("Type") == "Fail" for state in states)
 
 
 def _of_items(scope: Construct, argument: str, job: FargateJob, batch: Batch | None) -> FargateJob:

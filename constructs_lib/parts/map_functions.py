@@ -79,7 +79,7 @@ class MapOperator(Construct):
         id_: Unique within the scope.
         state_machine: What it operates.
         label: Of the Map in it.
-        children_catch: Whether a child whose work failed ends in a Fail state (`ends_in_fail_state`).
+        children_begin_anew: Whether a child that did not succeed is not to be redriven (`must_begin_anew`).
         results: Where the accounts are.
         log_retention: How long its log is kept.
     """
@@ -91,7 +91,7 @@ class MapOperator(Construct):
         *,
         state_machine: sfn.StateMachine,
         label: str,
-        children_catch: bool,
+        children_begin_anew: bool,
         results: s3.IBucket,
         log_retention: logs.RetentionDays,
     ) -> None:
@@ -104,7 +104,7 @@ class MapOperator(Construct):
             environment={
                 "STATE_MACHINE_ARN": state_machine.state_machine_arn,
                 "RESULTS_BUCKET": results.bucket_name,
-                **({"CHILDREN_CATCH": "yes"} if children_catch else {}),
+                **({"CHILDREN_BEGIN_ANEW": "yes"} if children_begin_anew else {}),
             },
             # Who invokes it sees what came of it.
             dead_letter_queue=None,

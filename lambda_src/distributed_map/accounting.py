@@ -121,7 +121,7 @@ class Accounting:
                 counts=counts,
                 groups=files.reckoner.groups.most_first()[:MOST_GROUPS_KEPT],
                 notices=files.reckoner.notices,
-                tolerance=self._settings.tolerance,
+                tolerance=_tolerance(self._settings.tolerance, found, counts),
                 empty_fails=self._settings.empty_fails,
                 incomplete="; ".join(incomplete),
                 files={name: self._store.url(key) for name, key in _keys(layout).items()},
@@ -204,7 +204,7 @@ class Accounting:
             "endedAt": run.ended_at or (iso(map_run["stopDate"]) if map_run and map_run.get("stopDate") else None),
             "source": settings.kind,
             "run": plan["run"] if plan else None,
-            "tolerance": {"kind": settings.tolerance.kind, "value": settings.tolerance.value},
+            "tolerance": {"kind": outcome.tolerance.kind, "value": outcome.tolerance.value},
             **told,
             "groups": [
                 group.to_dict(link=link_to(group.execution)) | {"execution": group.execution}
@@ -274,6 +274,18 @@ def has_begun(map_run: Mapping[str, Any] | None) -> bool:
         return False
     counts = map_run["itemCounts"]
     return any(counts[name] for name in ("running", "succeeded", "failed", "timedOut", "aborted"))
+
+
+def _tolerance(deployed: Tolerance, map_run: Mapping[str, Any] | None, counts: Counts) -> Tolerance:
+    """How many items may fail in this run: an operator may have raised that while it was under way."""
+    if map_run is None or deployed.kind == "collect":
+        # To collect, the map itself tolerates everything.
+        return deployed
+    live = (
+        Tolerance(kind="percentage", value=map_run.get("toleratedFailurePercentage") or 0),
+        Tolerance(kind="count", value=map_run.get("toleratedFailureCount") or 0),
+    )
+    return next((each for each in (deployed, *live) if each.allows(counts)), deployed)
 
 
 def _check_ready(run: Run, map_run: Mapping[str, Any], manifest: str | None) -> None:

@@ -44,13 +44,13 @@ def handle(event: object, context: Any) -> dict[str, Any]:
             (0 is no limit), `toleratedFailureCount`, `toleratedFailurePercentage`.
         status: The runs that are under way, with their items.
 
-    Environment: `STATE_MACHINE_ARN`, `RESULTS_BUCKET`, `CHILDREN_CATCH` (any text, where a child that fails ends in a
-    Fail state). What AWS refuses for reasons of its own is raised.
+    Environment: `STATE_MACHINE_ARN`, `RESULTS_BUCKET`, `CHILDREN_BEGIN_ANEW` (any text, where a child that did not
+    succeed is not to be resumed). What AWS refuses for reasons of its own is raised.
     """
     operator = Operator(
         machine=os.environ["STATE_MACHINE_ARN"],
         bucket=os.environ["RESULTS_BUCKET"],
-        children_catch=bool(os.environ.get("CHILDREN_CATCH")),
+        children_begin_anew=bool(os.environ.get("CHILDREN_BEGIN_ANEW")),
         patience=Patience.of(context),
     )
     actions: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
@@ -74,14 +74,14 @@ class Operator:
     Args:
         machine: The ARN of the state machine.
         bucket: The results bucket.
-        children_catch: Whether a child whose work failed ends in a Fail state. A redrive resumes it there, and it fails
-            again at once.
+        children_begin_anew: Whether a child that did not succeed must begin anew: a redrive would resume it in the Fail
+            state that it ended in, or at its work, without the permit that it had.
         patience: How long a request is repeated.
     """
 
-    def __init__(self, *, machine: str, bucket: str, children_catch: bool, patience: Patience) -> None:
+    def __init__(self, *, machine: str, bucket: str, children_begin_anew: bool, patience: Patience) -> None:
         self._machine = machine
-        self._children_catch = children_catch
+        self._children_begin_anew = children_begin_anew
         self._patience = patience
         self._runs = Runs(patience)
         self._store = Store(bucket, patience)
@@ -161,12 +161,14 @@ class Operator:
     def _wanted_way(self, mode: str, found: Mapping[str, Any], account: Mapping[str, Any] | None) -> tuple[str, str]:
         against = _against_redrive(found)
         answered = account["answeredFailures"] if account is not None else 0
-        caught = account["counts"]["failed"] - answered if account is not None and self._children_catch else 0
+        anew = 0
+        if account is not None and self._children_begin_anew:
+            anew = account["counts"]["failed"] - answered + account["counts"]["stopped"]
         if mode == "redrive":
             if against:
                 raise InvalidRequestError(f"{found['executionArn']} cannot be redriven: {against}")
             left = f"; {answered:,} items that failed in children that succeeded stay as they are" if answered else ""
-            left += f"; {caught:,} items fail again at once, as their children end in a Fail state" if caught else ""
+            left += f"; {anew:,} items failed or were stopped in children that it does not begin anew" if anew else ""
             return "redrive", f"as was asked for{left}"
         if mode == "restart":
             return "restart", "as was asked for"
@@ -179,8 +181,8 @@ class Operator:
                 "restart",
                 f"{answered:,} items failed in children that succeeded, which a redrive leaves as they are",
             )
-        if caught:
-            return "restart", f"{caught:,} items failed in children that a redrive resumes at a Fail state"
+        if anew:
+            return "restart", f"{anew:,} items failed or were stopped in children that have to begin anew"
         return "redrive", "only what was not done is resumed, in the same run"
 
     def _redrive(self, found: Mapping[str, Any]) -> dict[str, Any]:

@@ -605,19 +605,17 @@ def test_the_functions(bare: Template) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "catches"),
+    ("variant", "anew"),
     [("function", False), ("chain", False), ("failing chain", True), ("fargate", True), ("guarded", True)],
 )
-def test_the_operator_knows_whether_children_end_where_a_redrive_is_of_no_use(
-    variant: str, catches: bool, stack: cdk.Stack
-) -> None:
+def test_the_operator_knows_whether_children_have_to_begin_anew(variant: str, anew: bool, stack: cdk.Stack) -> None:
     if variant == "failing chain":
         options: dict[str, Any] = {"processor": chain(stack).next(sfn.Fail(stack, "Bad"))}
     else:
         options = VARIANTS[variant](stack)
     processor(stack, **options)
     variables = function_of(template_of(stack), "operate")[1]["Environment"]["Variables"]
-    assert ("CHILDREN_CATCH" in variables) == catches
+    assert ("CHILDREN_BEGIN_ANEW" in variables) == anew
 
 
 @pytest.mark.parametrize("handler", ["plan", "account", "operate"])

@@ -160,6 +160,30 @@ def test_what_failed_is_judged_by_the_tolerance(world: World) -> None:
     assert told["error"]["Cause"].startswith("2 of 10 items failed (allowed: 1). 2 \N{MULTIPLICATION SIGN} Lambda")
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "live", "has_failed"),
+    [
+        ("none", None, {"toleratedFailureCount": 2}, False),
+        ("none", None, {"toleratedFailureCount": 1}, True),
+        ("count", 1, {"toleratedFailureCount": 1, "toleratedFailurePercentage": 20.0}, False),
+        ("percentage", 10, {"toleratedFailurePercentage": 20.0}, False),
+        # The map ended well under the deployed one, before somebody lowered it.
+        ("count", 2, {"toleratedFailureCount": 1}, False),
+        # To collect is to tolerate everything while it runs.
+        ("collect", None, {"toleratedFailurePercentage": 100.0}, True),
+    ],
+)
+def test_what_was_tolerated_while_it_ran_is_tolerated_in_the_end(
+    world: World, kind: str, value: int | None, live: dict[str, Any], has_failed: bool
+) -> None:
+    results = {"SUCCEEDED": [child(number) for number in range(8)], "FAILED": [failed("x"), failed("y")]}
+    world.tolerated = live
+
+    told = account(world, results, tolerance={"kind": kind, "value": value})
+
+    assert told["failed"] is has_failed
+
+
 def test_only_the_items_of_a_batch_that_failed_run_again(world: World) -> None:
     items = [{"Key": f"k{number}"} for number in range(4)]
     said = {"batchItemFailures": [{"itemIdentifier": "1"}, {"itemIdentifier": 3}]}

@@ -45,6 +45,9 @@ def failed_run(world: World, name: str = "a", *, results: Any = None, with_accou
     world.requests.clear()
 
 
+WITH_CHILDREN_ANEW = "1 items failed or were stopped in children that have to begin anew"
+
+
 def changed(world: World) -> list[str]:
     """The requests that change something."""
     return [each for each in world.requests if each in ("StartExecution", "RedriveExecution", "UpdateMapRun")]
@@ -103,21 +106,23 @@ def test_where_a_redrive_would_not_do_a_new_run_is_started(
 @pytest.mark.parametrize(
     ("results", "way", "why"),
     [
-        (None, "restart", "1 items failed in children that a redrive resumes at a Fail state"),
-        ({"SUCCEEDED": [child(1)]}, "redrive", "only what was not done is resumed, in the same run"),
+        ({"FAILED": [child(2, "FAILED", error="E")]}, "restart", WITH_CHILDREN_ANEW),
+        ({"FAILED": [child(2, "ABORTED")]}, "restart", WITH_CHILDREN_ANEW),
+        ({"SUCCEEDED": [child(1), child(2)]}, "redrive", "only what was not done is resumed, in the same run"),
     ],
 )
-def test_children_that_have_caught_their_failures_are_not_redriven(
+def test_children_that_have_to_begin_anew_are_not_redriven(
     results: Any, way: str, why: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CHILDREN_CATCH", "yes")
-    failed_run(world, results=results and {**results, "PENDING": [child(2, "PENDING")]})
+    monkeypatch.setenv("CHILDREN_BEGIN_ANEW", "yes")
+    failed_run(world, results={"SUCCEEDED": [child(1)], **results, "PENDING": [child(3, "PENDING")]})
 
     told = handle({"action": "rerun", "dryRun": True}, world)
     asked = handle({"action": "rerun", "mode": "redrive", "dryRun": True}, world)
 
     assert (told["mode"], told["why"]) == (way, why)
-    assert ("fail again at once" in asked["why"]) == (way == "restart")
+    assert asked["mode"] == "redrive"
+    assert ("that it does not begin anew" in asked["why"]) == (way == "restart")
 
 
 @pytest.mark.parametrize("status", ["TIMED_OUT", "ABORTED"])

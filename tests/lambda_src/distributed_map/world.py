@@ -73,6 +73,7 @@ class World:
     dies_after: bool = False
     breaks: list[int] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
+    tolerated: dict[str, Any] = field(default_factory=dict)
     page: int = 1000
     number: int = 0
 
@@ -147,6 +148,7 @@ class World:
             "itemCounts": counts,
             "executionCounts": counts,
             "redriveCount": 0,
+            **self.tolerated,
             **fields,
         }
         if results is not None:
