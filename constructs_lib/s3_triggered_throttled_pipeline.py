@@ -17,13 +17,11 @@ from constructs import Construct
 
 from .parts.alert_function import AlertFunction
 from .parts.backfill import Backfill
-from .parts.chain_job import ChainJob
 from .parts.dead_letters import DeadLetters
 from .parts.fargate_job import FargateJob
 from .parts.guard import GuardedJob, Terms
 from .parts.handlers import Handler, as_handlers
 from .parts.job import LONGEST_EXECUTION, Job
-from .parts.lambda_job import LambdaJob
 from .parts.launch_quota import warn_of_launch_rate, warn_of_vcpu_quota
 from .parts.object_buffer import LONGEST_RETENTION, ObjectBuffer
 from .parts.object_filter import ObjectFilter
@@ -33,6 +31,7 @@ from .parts.semaphore import Semaphore, SharedSemaphore
 from .parts.starter import STARTER_TIMEOUT, Starter
 from .parts.validation import invalid, require_duration, require_free_id, require_type
 from .parts.valve import Valve
+from .parts.work import AnyWork
 from .parts.workflow import Workflow
 
 _NAMESPACE = "ConstructsLib/Pipeline"
@@ -399,7 +398,7 @@ class S3TriggeredThrottledPipeline(Construct):
 
     def _check_recursion(
         self,
-        work: FargateJob | LambdaJob | ChainJob,
+        work: AnyWork,
         bucket: s3.IBucket,
         objects: ObjectFilter,
         output_bucket: s3.IBucket | None,
@@ -413,9 +412,7 @@ class S3TriggeredThrottledPipeline(Construct):
             return []
         return [check_output(self, objects, output_prefix)]
 
-    def _warn_of_quotas(
-        self, work: FargateJob | LambdaJob | ChainJob, vcpu_quota: float | None, pace: float | None
-    ) -> None:
+    def _warn_of_quotas(self, work: AnyWork, vcpu_quota: float | None, pace: float | None) -> None:
         if vcpu_quota is not None:
             remedy = "Pass for example vcpu_quota=100."
             require_type(self, "vcpu_quota", vcpu_quota, (int, float), remedy)

@@ -14,6 +14,7 @@ from .chain_job import ChainJob
 from .fargate_job import FargateJob
 from .lambda_job import LambdaJob
 from .validation import invalid, leads_somewhere
+from .work import AnyWork, as_work
 
 ITEM, ITEMS, BATCH_INPUT, RUN, CONSTANTS = "item", "Items", "BatchInput", "run", "constants"
 """The keys of a child's input. Those of a batch are Step Functions' own."""
@@ -30,8 +31,6 @@ _LARGEST_FOR_TASK = 4096
 # https://docs.aws.amazon.com/step-functions/latest/dg/choosing-workflow-type.html
 _WAITING = re.compile(r"\.(sync(:2)?|waitForTaskToken)$")
 
-AnyWork = FargateJob | LambdaJob | ChainJob
-
 
 def as_item_job(scope: Construct, argument: str, given: Any, batch: Batch | None) -> AnyWork:
     """Takes functions and states as they are, and tells a task's default container of its item or items.
@@ -39,20 +38,8 @@ def as_item_job(scope: Construct, argument: str, given: Any, batch: Batch | None
     Raises:
         ConfigurationError: it is none of these, or takes something from the input that is not there.
     """
-    if isinstance(given, FargateJob):
-        return _of_items(scope, argument, given, batch)
-    # By what they have: imported functions are proxies without a class of their own.
-    if hasattr(given, "function_arn"):
-        return LambdaJob(function=given)
-    if hasattr(given, "start_state"):
-        return ChainJob(chain=given)
-    raise invalid(
-        scope,
-        argument,
-        "must be a FargateJob, a function or a chain of states",
-        given,
-        "Pass for example FargateJob(cluster=…, task_definition=…).",
-    )
+    work = as_work(scope, argument, given)
+    return _of_items(scope, argument, work, batch) if isinstance(work, FargateJob) else work
 
 
 def check_express(scope: Construct, argument: str, work: AnyWork) -> None:

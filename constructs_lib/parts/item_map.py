@@ -15,7 +15,7 @@ from .batch import Batch
 from .chain_job import ChainJob
 from .failure_tolerance import FailureTolerance
 from .guard import GuardedJob
-from .item_job import CONSTANTS, ITEM, RUN, AnyWork
+from .item_job import CONSTANTS, ITEM, RUN
 from .item_source import ItemSource
 from .job import ERROR, LONGEST_EXECUTION, RESULT, BoundJob
 from .lambda_job import LambdaJob
@@ -24,6 +24,7 @@ from .retry import RetryPolicy
 from .semaphore import SharedSemaphore
 from .telling import Telling
 from .wildcard_acknowledgement import acknowledge_wildcard
+from .work import AnyWork
 
 FUNCTION_TIMEOUT = Duration.minutes(15)
 """How long the functions may take that plan and account, the longest that Lambda allows."""

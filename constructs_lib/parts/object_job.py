@@ -7,10 +7,9 @@ from typing import Any
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
-from .chain_job import ChainJob
 from .fargate_job import FargateJob
-from .lambda_job import LambdaJob
 from .validation import invalid, leads_somewhere
+from .work import AnyWork, as_work
 
 OBJECT = "object"
 """The key of the execution's input that tells of the object."""
@@ -39,36 +38,26 @@ _VARIABLES = {
 """Where a container finds the object: environment variables, and the fields that they are taken from."""
 
 
-def as_job(scope: Construct, argument: str, given: Any) -> FargateJob | LambdaJob | ChainJob:
+def as_job(scope: Construct, argument: str, given: Any) -> AnyWork:
     """Takes functions and states as they are, and tells a task's default container of the object.
 
     Raises:
         ConfigurationError: it is none of these, or takes something from the input that is not there.
     """
-    if isinstance(given, FargateJob):
-        told = replace(given, environment={**_environment(), **given.environment})
-        for path in told.input_paths():
-            if not leads_somewhere(path, _INPUT):
-                raise invalid(
-                    scope,
-                    argument,
-                    f"must take from the input what is there: $.{OBJECT} with {', '.join(_FIELDS)}",
-                    path,
-                    f"Correct the path, for example $.{OBJECT}.key.",
-                )
-        return told
-    # By what they have: imported functions are proxies without a class of their own.
-    if hasattr(given, "function_arn"):
-        return LambdaJob(function=given)
-    if hasattr(given, "start_state"):
-        return ChainJob(chain=given)
-    raise invalid(
-        scope,
-        argument,
-        "must be a FargateJob, a function or a chain of states",
-        given,
-        "Pass for example FargateJob(cluster=…, task_definition=…).",
-    )
+    work = as_work(scope, argument, given)
+    if not isinstance(work, FargateJob):
+        return work
+    told = replace(work, environment={**_environment(), **work.environment})
+    for path in told.input_paths():
+        if not leads_somewhere(path, _INPUT):
+            raise invalid(
+                scope,
+                argument,
+                f"must take from the input what is there: $.{OBJECT} with {', '.join(_FIELDS)}",
+                path,
+                f"Correct the path, for example $.{OBJECT}.key.",
+            )
+    return told
 
 
 def _environment() -> dict[str, Any]:
