@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from aws_cdk import Duration, Stack, TimeZone, Token
+from aws_cdk import Duration, TimeZone, Token
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_events as events
@@ -31,6 +31,7 @@ from .parts.item_source import InputItems, ItemSource
 from .parts.job import LONGEST_EXECUTION
 from .parts.map_functions import MapFunctions, MapOperator
 from .parts.map_report import MapReport, notices_message
+from .parts.metrics import deployed_name, graphs
 from .parts.results_bucket import make_results_bucket
 from .parts.schedule_trigger import ScheduleLike, ScheduleTrigger
 from .parts.semaphore import SharedSemaphore
@@ -156,9 +157,7 @@ class DistributedMapProcessor(Construct):
     ) -> None:
         require_free_id(scope, id_)
         super().__init__(scope, id_)
-        stack = Stack.of(self)
-        # The name of the stack, not its id: an account may have the same app twice.
-        self.name = self.node.path.replace(stack.node.path, stack.stack_name, 1)
+        self.name = deployed_name(self)
         """What its metrics are told apart by."""
         self.label = label
 
@@ -377,7 +376,7 @@ class DistributedMapProcessor(Construct):
         of_children = {"StateMachineArn": f"{machine.state_machine_arn}/{self.label}"}
         children = ("ExecutionsStarted", "ExecutionsSucceeded", "ExecutionsFailed", "ExecutionsTimedOut")
         functions = {"plan": self.plan, "account": self.account, "operate": self.operate}
-        graphs: dict[str, list[cloudwatch.IMetric]] = {
+        drawn: dict[str, list[cloudwatch.IMetric]] = {
             "items": [self.metric_items(), self.metric_succeeded(), self.metric_failed(), self.metric_not_run()],
             "notices": [self.metric_notices()],
             "runs": [metric(period=_MINUTE) for metric in ended],
@@ -398,10 +397,7 @@ class DistributedMapProcessor(Construct):
                 )
             ],
         }
-        return [
-            cloudwatch.GraphWidget(title=f"{self.name}: {title}", left=metrics, width=8)
-            for title, metrics in graphs.items()
-        ]
+        return graphs(self.name, drawn)
 
     def _metric(self, metric: str, period: Duration, statistic: str) -> cloudwatch.Metric:
         return cloudwatch.Metric(

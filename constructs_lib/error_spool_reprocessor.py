@@ -21,6 +21,7 @@ from .parts.executions import acknowledge_executions, executions_of, require_sta
 from .parts.function_schedule import FunctionSchedule
 from .parts.functions import make_function
 from .parts.hold import Hold
+from .parts.metrics import graphs
 from .parts.runbook import Entry, command, runbook
 from .parts.schedule_trigger import ScheduleLike, check_expression
 from .parts.validation import invalid, require_duration, require_free_id, require_type, require_whole_number
@@ -233,7 +234,7 @@ class ErrorSpoolReprocessor(Construct):
         (``lambda:InvokeFunction``), and nothing else.
         """
         name = self.spool.name
-        graphs = {
+        drawn = {
             "waiting and parked": [self.spool.metric_waiting(), self.spool.metric_quarantined()],
             "run again": [self.metric_restarted(), self.metric_redriven(), self.metric_quarantined()],
             "spooled": [self.spool.metric_spooled(), self.spool.metric_recovered()],
@@ -249,10 +250,7 @@ class ErrorSpoolReprocessor(Construct):
                 width=24,
                 height=8,
             ),
-            *(
-                cloudwatch.GraphWidget(title=f"{name}: {title}", left=metrics, width=8)
-                for title, metrics in graphs.items()
-            ),
+            *graphs(name, drawn),
             cloudwatch.TextWidget(markdown=self.runbook, width=24, height=12),
         ]
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from aws_cdk import Duration, RemovalPolicy, Stack
+from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_events as events
@@ -23,6 +23,7 @@ from .parts.guard import GuardedJob, Terms
 from .parts.handlers import Handler, as_handlers
 from .parts.job import LONGEST_EXECUTION, Job
 from .parts.launch_quota import warn_of_launch_rate, warn_of_vcpu_quota
+from .parts.metrics import deployed_name, graphs
 from .parts.object_buffer import LONGEST_RETENTION, ObjectBuffer
 from .parts.object_filter import ObjectFilter
 from .parts.object_job import OBJECT, as_job
@@ -133,9 +134,7 @@ class S3TriggeredThrottledPipeline(Construct):
     ) -> None:
         require_free_id(scope, id_)
         super().__init__(scope, id_)
-        stack = Stack.of(self)
-        # The name of the stack, not its id: an account may have the same app twice.
-        self.name = self.node.path.replace(stack.node.path, stack.stack_name, 1)
+        self.name = deployed_name(self)
         """What its metrics are told apart by."""
 
         if not hasattr(bucket, "bucket_arn"):
@@ -342,7 +341,7 @@ class S3TriggeredThrottledPipeline(Construct):
             for one in (self.dead_letters, self.undelivered)
         ]
         started = [self.metric_started(), self.metric_duplicates(), self.metric_delayed(), self.metric_rejected()]
-        graphs = {
+        drawn = {
             "waiting": waiting,
             "oldest, in seconds": oldest,
             "at work": [*running, self.metric_valve_open()],
@@ -350,10 +349,7 @@ class S3TriggeredThrottledPipeline(Construct):
             "executions": ended,
             "dead letters": dead,
         }
-        return [
-            cloudwatch.GraphWidget(title=f"{self.name}: {title}", left=metrics, width=8)
-            for title, metrics in graphs.items()
-        ]
+        return graphs(self.name, drawn)
 
     def _metric(self, metric: str, period: Duration, statistic: str) -> cloudwatch.Metric:
         return cloudwatch.Metric(

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aws_cdk import Duration, RemovalPolicy, Stack
+from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_events as events
@@ -24,6 +24,7 @@ from .executions import acknowledge_executions, beside, endings, executions_of, 
 from .functions import make_function
 from .handlers import Message, task_state
 from .job import ERROR, Job
+from .metrics import deployed_name
 from .validation import invalid, require_duration, require_free_id, require_type
 from .wildcard_acknowledgement import acknowledge_wildcard
 
@@ -107,9 +108,7 @@ class ErrorSpool(Construct):
         if waiting_alarm is not None:
             self._check_alarm("waiting_alarm", waiting_alarm, retention)
         self._check_reconciling(reconcile_every, reconcile_back)
-        stack = Stack.of(self)
-        # The name of the stack, not its id: an account may have the same app twice.
-        self.name = self.node.path.replace(stack.node.path, stack.stack_name, 1)
+        self.name = deployed_name(self)
         """What its metrics are told apart by."""
         self.key = key
         self.expiry_alarm = expiry_alarm

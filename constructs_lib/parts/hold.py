@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from aws_cdk import Duration, RemovalPolicy, Stack
+from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_events as events
@@ -21,6 +21,7 @@ from .dead_letters import DeadLetters
 from .executions import beside, endings, require_standard
 from .function_schedule import FunctionSchedule
 from .functions import make_function
+from .metrics import deployed_name
 from .schedule_trigger import check_expression
 from .semaphore import SharedSemaphore
 from .validation import invalid, require_duration, require_free_id, require_type, require_whole_number
@@ -101,9 +102,7 @@ class Hold(Construct):
             )
         if new_work not in ("wait", "fail"):
             raise invalid(self, "new_work", "must be 'wait' or 'fail'", new_work, "Leave it out to have it wait.")
-        stack = Stack.of(self)
-        # The name of the stack, not its id: an account may have the same app twice.
-        self.name = self.node.path.replace(stack.node.path, stack.stack_name, 1)
+        self.name = deployed_name(self)
         """What its metrics are told apart by."""
         self.semaphore = semaphore
         self.windows = windows

@@ -22,6 +22,7 @@ from .dead_letters import DeadLetters
 from .executions import acknowledge_executions, executions_of
 from .functions import make_function
 from .guard import MOST_PERMITS, Guard, OnBusy, Terms
+from .metrics import deployed_name
 from .validation import invalid, require_duration, require_free_id, require_type, require_whole_number
 
 _NAMESPACE = "ConstructsLib/Semaphore"
@@ -308,9 +309,7 @@ class Semaphore(SharedSemaphore):
         require_whole_number(self, "limit", limit, at_least=1, at_most=MOST_PERMITS, known_at_synthesis=True)
         self._check_pace(max_starts_per_second)
         require_duration(self, "grace", grace, at_least=Duration.seconds(0), at_most=Duration.days(1))
-        stack = Stack.of(self)
-        # The name of the stack, not its id: an account may have the same app twice.
-        self.name = self.node.path.replace(stack.node.path, stack.stack_name, 1)
+        self.name = deployed_name(self)
         self.limit = limit
         self.paced = max_starts_per_second is not None
 
