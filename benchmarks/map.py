@@ -36,6 +36,7 @@ from benchmarks.map_figures import (
 from benchmarks.pipeline import THREADS, calls, put
 from benchmarks.semaphore import history
 from benchmarks.semaphore_figures import Event, Row
+from benchmarks.tables import markdown
 from embedded_aws import EmbeddedAws
 from embedded_aws.deployment import deploy
 
@@ -222,12 +223,7 @@ _COLUMNS = {
 
 def table(rows: Sequence[Row]) -> list[str]:
     """The lines of a table in Markdown. Calls, children, transitions and S3 calls are per 1,000 items."""
-    cells = [list(_COLUMNS.values()), *([_cell(row, name) for name in _COLUMNS] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    cells.insert(1, ["-" * width for width in widths])
-    return [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
-    ]
+    return markdown(_COLUMNS.values(), ([_cell(row, name) for name in _COLUMNS] for row in rows))
 
 
 def _cell(row: Row, name: str) -> str:

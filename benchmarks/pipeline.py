@@ -22,6 +22,7 @@ from benchmarks.pipeline_designs import DESIGNS, JOB_SECONDS, LIMIT, STACK
 from benchmarks.pipeline_figures import Run, clock_usd_per_month, figures, flat
 from benchmarks.semaphore import history, stop_the_clock
 from benchmarks.semaphore_figures import Row
+from benchmarks.tables import markdown
 from embedded_aws import EmbeddedAws
 from embedded_aws.deployment import deploy
 
@@ -194,12 +195,7 @@ _COLUMNS = {
 
 def table(rows: Sequence[Row]) -> list[str]:
     """The lines of a table in Markdown. Transitions, functions and calls are per object."""
-    cells = [list(_COLUMNS.values()), *([str(row[name]) for name in _COLUMNS] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    cells.insert(1, ["-" * width for width in widths])
-    return [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
-    ]
+    return markdown(_COLUMNS.values(), ([str(row[name]) for name in _COLUMNS] for row in rows))
 
 
 def bars(rows: Sequence[Row]) -> list[str]:

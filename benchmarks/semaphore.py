@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.semaphore_designs import DESIGNS, JOB_SECONDS, LIMIT, STACK
 from benchmarks.semaphore_figures import Event, Row, database_calls, figures
+from benchmarks.tables import markdown
 from embedded_aws import EmbeddedAws
 from embedded_aws.deployment import deploy
 
@@ -179,13 +180,7 @@ def table(rows: Sequence[Row]) -> list[str]:
     cells = [
         [_cell(row, name, base.get(row["n"])) for name in _COLUMNS] for row in sorted(rows, key=lambda row: row["n"])
     ]
-    head = list(_COLUMNS.values())
-    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-    rule = ["-" * width for width in widths]
-    return [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-        for line in (head, rule, *cells)
-    ]
+    return markdown(_COLUMNS.values(), cells)
 
 
 def _cell(row: Row, name: str, ours: Row | None) -> str:

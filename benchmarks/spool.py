@@ -23,6 +23,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_stepfunctions as sfn
 
 from benchmarks.spool_figures import LOOP, OURS, Row, Run, figures, with_ratios
+from benchmarks.tables import markdown
 from constructs_lib import ErrorSpool, ErrorSpoolReprocessor
 from embedded_aws import EmbeddedAws
 from embedded_aws.deployment import deploy
@@ -131,12 +132,7 @@ _COLUMNS = {
 
 def table(rows: Sequence[Row]) -> list[str]:
     """The lines of a table in Markdown."""
-    cells = [list(_COLUMNS.values()), *([str(row[name]) for name in _COLUMNS] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    cells.insert(1, ["-" * width for width in widths])
-    return [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
-    ]
+    return markdown(_COLUMNS.values(), ([str(row[name]) for name in _COLUMNS] for row in rows))
 
 
 def bars(rows: Sequence[Row]) -> list[str]:
