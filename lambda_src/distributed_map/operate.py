@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Any, NoReturn
 
@@ -224,11 +225,7 @@ class Operator:
         for run in [arn] if arn is not None else self._running():
             for map_run in self._map_runs_under_way(run):
                 map_run_arn = map_run["mapRunArn"]
-                self._patience.ask(
-                    lambda arn=map_run_arn: stepfunctions().update_map_run(  # type: ignore[misc]
-                        mapRunArn=arn, **changes
-                    )
-                )
+                self._patience.ask(partial(stepfunctions().update_map_run, mapRunArn=map_run_arn, **changes))
                 updated.append({"execution": run, "mapRun": map_run_arn})
         if not updated:
             raise InvalidRequestError(f"{arn or 'the state machine'} has no map under way")
@@ -242,9 +239,7 @@ class Operator:
         page: dict[str, str] = {}
         while True:
             request = {"stateMachineArn": self._machine, "statusFilter": "RUNNING", "maxResults": 100, **page}
-            reply = self._patience.ask(
-                lambda request=request: stepfunctions().list_executions(**request)  # type: ignore[misc]
-            )
+            reply = self._patience.ask(partial(stepfunctions().list_executions, **request))
             for each in reply["executions"]:
                 yield each["executionArn"]
             if "nextToken" not in reply:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import boto3
@@ -51,9 +51,7 @@ class Runs:
         found: list[Mapping[str, Any]] = []
         page: dict[str, str] = {}
         while True:
-            reply = self._patience.ask(
-                lambda page=page: stepfunctions().list_map_runs(executionArn=execution, **page)  # type: ignore[misc]
-            )
+            reply = self._patience.ask(partial(stepfunctions().list_map_runs, executionArn=execution, **page))
             found += reply["mapRuns"]
             if "nextToken" not in reply:
                 break

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import boto3
@@ -61,9 +61,7 @@ class Store:
         etag, place, breaks = "", 0, 0
         while True:
             same = {"IfMatch": etag, "Range": f"bytes={place}-"} if place else {}
-            found = self._patience.ask(
-                lambda same=same: s3().get_object(Bucket=self.bucket, Key=key, **same)  # type: ignore[misc]
-            )
+            found = self._patience.ask(partial(s3().get_object, Bucket=self.bucket, Key=key, **same))
             etag = found["ETag"]
             try:
                 for data in found["Body"].iter_chunks(chunk):
@@ -213,9 +211,7 @@ class Upload:
         marker = 0
         while len(etags) < self._before:
             reply = self._patience.ask(
-                lambda marker=marker: s3().list_parts(  # type: ignore[misc]
-                    **self._where, UploadId=self.upload_id, PartNumberMarker=marker
-                )
+                partial(s3().list_parts, **self._where, UploadId=self.upload_id, PartNumberMarker=marker)
             )
             etags += [each["ETag"] for each in reply["Parts"]]
             if not reply["IsTruncated"]:

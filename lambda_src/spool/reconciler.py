@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.htm
 import os
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from pipeline.patience import Patience, TimeIsOverError
@@ -56,7 +57,7 @@ def _failures(machine: str, status: str, since: float, patience: Patience) -> It
     page: dict[str, str] = {}
     while True:
         request = {"stateMachineArn": machine, "statusFilter": status, "maxResults": 1000, **page}
-        reply = patience.ask(lambda request=request: stepfunctions().list_executions(**request))  # type: ignore[misc]
+        reply = patience.ask(partial(stepfunctions().list_executions, **request))
         executions = reply["executions"]
         for each in executions:
             if each["stopDate"].timestamp() >= since:
